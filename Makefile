@@ -1,0 +1,168 @@
+# One-word commands.  Each sets up what it needs in .venv, and says what is missing.
+#
+#   make demo         a server, a page, a client and a figure, in one go (KEEP=1: stays up)
+#   make test         the tests, with the compiled and with the pure backend
+#   make help         the others
+
+VENV := .venv
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+PYTEST := $(PY) -P -m pytest
+PIP := $(PY) -m pip --disable-pip-version-check
+AUTOBAHN ?= ../shared/autobahn
+ARGS ?=
+
+SOURCES := $(wildcard websock/*.pyx websock/*.pxd csrc/*.c csrc/*.h) setup.py
+# "ext" or "pure", known once the environment was made.
+BACKEND = $(shell cat $(VENV)/backend 2>/dev/null)
+PURE_ENV = WEBSOCK_PURE=1 WEBSOCK_REQUIRE_EXT=
+EXT_ENV = WEBSOCK_PURE= WEBSOCK_REQUIRE_EXT=1
+BACKEND_ENV = $(if $(filter ext,$(BACKEND)),$(EXT_ENV),$(PURE_ENV))
+
+.DEFAULT_GOAL := help
+.PHONY: help dev demo test test-pure check csrc asan annotate conformance interop \
+	bench wheel clean distclean
+
+help:
+	@echo 'make demo         a server, a page, a client and a figure (KEEP=1: stays up)'
+	@echo 'make test         the tests, compiled and pure       (ARGS=... for pytest)'
+	@echo 'make test-pure    the tests, pure only'
+	@echo 'make dev          .venv with everything to work on the project'
+	@echo 'make check        ruff, mypy, clang-format'
+	@echo 'make csrc         the C tests, plain and with sanitizers'
+	@echo 'make asan         the Python tests on extensions built with sanitizers'
+	@echo 'make annotate     the Cython report, in build/annotate'
+	@echo 'make conformance  the Autobahn test suite            (ARGS=--fast: minutes)'
+	@echo 'make interop      against websockets, aiohttp and ws'
+	@echo 'make bench        the benchmarks'
+	@echo 'make wheel        sdist, wheel from it, tests of that wheel'
+	@echo 'make clean        remove what was built; make distclean: .venv too'
+
+# -- the environment ----------------------------------------------------------------
+
+$(VENV)/.stamp-venv: .ci/bootstrap .ci/can_compile.py
+	@.ci/bootstrap $(VENV)
+	@touch $@
+
+# The package itself, as an editable installation.  uvloop is wanted, not needed.
+$(VENV)/.stamp-package: $(VENV)/.stamp-venv pyproject.toml
+	@echo 'websock: installing the package into $(VENV)'
+	@WEBSOCK_REQUIRE_EXT= WEBSOCK_PURE=1 $(PIP) install -qq \
+		--no-build-isolation --editable '.[uvloop]' 2>$(VENV)/pip.log \
+	|| WEBSOCK_REQUIRE_EXT= WEBSOCK_PURE=1 $(PIP) install -qq \
+		--no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.stamp-dev: $(VENV)/.stamp-package
+	@echo 'websock: installing what the tests need into $(VENV)'
+	@WEBSOCK_REQUIRE_EXT= WEBSOCK_PURE=1 $(PIP) install -qq \
+		--no-build-isolation --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.stamp-ext: $(VENV)/.stamp-package $(SOURCES)
+	@if [ "$$(cat $(VENV)/backend)" = ext ]; then \
+		echo 'websock: compiling the extensions'; \
+		$(EXT_ENV) $(PY) setup.py --quiet build_ext --inplace --parallel 3 \
+			>$(VENV)/build.log 2>&1 \
+		|| { tail -n 40 $(VENV)/build.log; \
+			echo 'websock: the extensions do not compile (WEBSOCK_PURE=1 runs without)'; \
+			exit 1; }; \
+	fi
+	@touch $@
+
+dev: $(VENV)/.stamp-dev $(VENV)/.stamp-ext
+
+# -- running ------------------------------------------------------------------------
+
+demo: $(VENV)/.stamp-package $(VENV)/.stamp-ext
+	@$(PY) examples/demo.py $(ARGS)
+
+# Both twins in one process; then what is bound to a backend at import, once more.
+test: dev
+	@if [ "$(BACKEND)" = ext ]; then \
+		echo 'websock: pure backend, socket tests'; \
+		$(PURE_ENV) $(PYTEST) --no-ext -m 'not twins' -q $(ARGS) \
+		&& echo 'websock: compiled backend, all tests' \
+		&& $(EXT_ENV) $(PYTEST) $(ARGS); \
+	else \
+		echo 'websock: pure backend only, because extensions cannot be compiled here'; \
+		$(PURE_ENV) $(PYTEST) --no-ext $(ARGS); \
+	fi
+
+test-pure: dev
+	@$(PURE_ENV) $(PYTEST) --no-ext $(ARGS)
+
+interop: dev
+	@$(BACKEND_ENV) $(PYTEST) -m interop $(ARGS)
+
+conformance: dev
+	@AUTOBAHN='$(AUTOBAHN)' $(PY) tests/autobahn/conformance.py $(ARGS)
+
+bench: dev
+	@test -f bench/echo/run.py || { echo 'websock: there are no benchmarks yet'; exit 1; }
+	@$(PIP) install -qq --no-build-isolation --editable '.[bench]'
+	@$(PY) bench/echo/run.py $(ARGS)
+
+# -- quality ------------------------------------------------------------------------
+
+PYTHON_FILES = websock tests examples .ci setup.py $(wildcard bench)
+
+check: dev
+	$(BIN)/ruff check $(PYTHON_FILES)
+	$(BIN)/ruff format --check $(PYTHON_FILES)
+	$(BIN)/mypy --strict websock
+	$(BIN)/mypy --strict examples tests/user_code.py
+	@if [ ! -f .clang-format ]; then :; \
+	elif command -v clang-format >/dev/null; then \
+		echo clang-format --dry-run --Werror 'csrc/**.[ch]'; \
+		find csrc -name '*.[ch]' | xargs clang-format --dry-run --Werror; \
+	else \
+		echo 'websock: clang-format is not installed, the format of csrc is not checked'; \
+	fi
+	$(BACKEND_ENV) $(PYTEST) -q tests/test_layering.py tests/test_exports.py tests/test_source.py
+
+csrc:
+	@command -v $${CC:-cc} >/dev/null || { echo 'websock: no C compiler (cc) found'; exit 1; }
+	$(MAKE) -C csrc check asan
+
+ASAN_LIB = build/asan/lib
+ASAN_RUNTIME = $(shell $${CC:-cc} -print-file-name=libasan.so)
+
+asan: dev
+	@test "$(BACKEND)" = ext || { echo 'websock: sanitizers need a C compiler'; exit 1; }
+	$(EXT_ENV) WEBSOCK_SANITIZE=address,undefined $(PY) setup.py --quiet \
+		build --build-base build/asan --build-lib $(ASAN_LIB) --parallel 3
+	$(EXT_ENV) PYTHONPATH=$(ASAN_LIB) PYTHONMALLOC=malloc LD_PRELOAD=$(ASAN_RUNTIME) \
+		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+		$(PYTEST) -p no:cacheprovider -m 'not interop and not slow' $(ARGS)
+
+annotate: dev
+	@mkdir -p build/annotate
+	@for module in _kernels_c _codec_c _stream_c; do \
+		$(BIN)/cython -3 --annotate -I . websock/$$module.pyx \
+			-o build/annotate/$$module.c || exit 1; \
+		echo build/annotate/$$module.html; \
+	done
+
+# From the sdist, in an environment of its own, without the source tree on sys.path.
+wheel: dev
+	@rm -rf dist build/wheel && mkdir -p build/wheel
+	$(BACKEND_ENV) $(PY) -m build --outdir dist
+	$(PY) -m venv build/wheel/venv
+	build/wheel/venv/bin/python -m pip --disable-pip-version-check install -qq \
+		"$$(ls dist/*.whl)[test]"
+	tar -xzf dist/*.tar.gz -C build/wheel --strip-components 1
+	cd build/wheel && rm -rf websock && $(BACKEND_ENV) venv/bin/python -I -m pytest \
+		$(if $(filter ext,$(BACKEND)),,--no-ext) -m 'not source' $(ARGS)
+	@ls -l dist
+
+clean:
+	rm -rf build dist *.egg-info websock/*.so websock/*_c.c websock/*.html
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage tests/autobahn/reports
+	rm -f $(VENV)/.stamp-ext
+	find . -name __pycache__ -not -path './$(VENV)/*' -not -path '*/node_modules/*' \
+		-type d -prune -exec rm -rf {} +
+	@if [ -f csrc/Makefile ]; then $(MAKE) -C csrc clean; fi
+
+distclean: clean
+	rm -rf $(VENV) tests/interop/node_modules

@@ -1,0 +1,1 @@
+"""Benchmark harness: websock beside its peers. Run it as ``python -m bench``."""

@@ -1,0 +1,316 @@
+"""``python -m bench``: the commands. ``--help`` lists them."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import platform
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+from . import goals, libraries, load, machine, report
+from .cases import KINDS, Case, parse_size
+from .process import BenchError, choose_cores
+from .run import Bench
+from .stats import summarise
+from .suites import SUITES
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit status."""
+    options = _parser().parse_args(arguments)
+    if platform.system() != "Linux":
+        print("the harness needs Linux: it uses epoll and /proc", file=sys.stderr)
+        return 2
+    # A terminated harness stops its servers as an interrupted one does.
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        status: int = options.run(options)
+    except (BenchError, ValueError) as exc:
+        print(f"bench: {exc}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("bench: interrupted, all servers are stopped", file=sys.stderr)
+        return 130
+    return status
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, suite in SUITES.items():
+        command = commands.add_parser(name, help=suite.title)
+        _common(command)
+        _load(command)
+        command.add_argument("--libs", default=suite.libraries)
+        command.set_defaults(run=_run_suite, suite=name)
+    command = commands.add_parser("floor", help="is the speed floor held?")
+    _common(command)
+    command.add_argument("--seconds", type=float)
+    command.set_defaults(run=_run_floor)
+    command = commands.add_parser("goals", help="every speed goal, met or missed")
+    _common(command)
+    command.add_argument("--seconds", type=float)
+    command.set_defaults(run=_run_goals)
+    command = commands.add_parser("compare", help="what would I gain?")
+    _common(command)
+    _load(command)
+    command.add_argument("--with", dest="peer", required=True, metavar="LIBRARY")
+    command.set_defaults(run=_run_compare)
+    command = commands.add_parser("url", help="load on a server of your own")
+    _load(command)
+    command.add_argument("url", help="ws://127.0.0.1:PORT/PATH")
+    command.add_argument("--pid", type=int, help="its process: meter its CPU time")
+    command.add_argument("--rounds", type=int, default=3)
+    command.set_defaults(run=_run_url)
+    command = commands.add_parser("setup", help="install all peers into bench/.venv")
+    command.set_defaults(run=_setup)
+    command = commands.add_parser("list", help="libraries, and which are installed")
+    command.add_argument("--python")
+    command.set_defaults(run=_list)
+    command = commands.add_parser("report", help="write tables and charts again")
+    command.add_argument("file", type=Path, help="a .jsonl of bench/results")
+    command.set_defaults(run=_report)
+    return parser
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rounds", type=int, help="interleaved rounds")
+    parser.add_argument("--python", help="interpreter of the Python servers")
+    parser.add_argument("--output", help="name of the files in bench/results")
+    parser.add_argument("--no-chart", action="store_true")
+
+
+def _load(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "load", "each list makes its own cases; without any, the suite's are used"
+    )
+    group.add_argument("--connections", type=_numbers, metavar="N,...")
+    group.add_argument("--depth", type=_numbers, metavar="N,...", help="in flight")
+    group.add_argument("--size", type=_sizes, metavar="BYTES,...", help="16k, 1m")
+    group.add_argument("--kind", type=_words, metavar=",".join(KINDS))
+    group.add_argument("--loop", type=_words, metavar="uvloop,asyncio")
+    group.add_argument("--fragments", type=_numbers, metavar="N,...")
+    group.add_argument("--chunk", type=_numbers, metavar="BYTES,...")
+    group.add_argument("--refill", type=_numbers, metavar="N,...")
+    group.add_argument("--tls", action="store_true", default=None)
+    group.add_argument("--deflate", action="store_true", default=None)
+    group.add_argument("--seconds", type=float, help="measured, in each round")
+    group.add_argument("--warmup", type=float)
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+def _sizes(text: str) -> list[int]:
+    return [parse_size(part) for part in text.split(",")]
+
+
+def _words(text: str) -> list[str]:
+    return text.split(",")
+
+
+LISTS = ("connections", "depth", "size", "kind", "loop", "fragments", "chunk", "refill")
+
+
+def select_cases(cases: Sequence[Case], options: argparse.Namespace) -> list[Case]:
+    """Apply the load options to a suite's cases.
+
+    A list that is given replaces what the suite says about it; the product of
+    all lists is taken, and a case that comes out twice is measured once.
+    """
+    given = {n: getattr(options, n, None) for n in LISTS}
+    names = [name for name, values in given.items() if values]
+    changes: dict[str, Any] = {
+        name: getattr(options, name)
+        for name in ("tls", "deflate", "seconds", "warmup")
+        if getattr(options, name, None) is not None
+    }
+    shapes = {"connections", "depth", "size"} & set(names)
+    bases = [cases[0]] if shapes else list(cases)
+    selected = []
+    for base in bases:
+        for values in itertools.product(*(given[name] or () for name in names)):
+            picked = dict(zip(names, values, strict=True))
+            selected.append(base.with_(**picked, **changes))
+    return list(dict.fromkeys(selected))
+
+
+def _bench(options: argparse.Namespace, rounds: int) -> Bench:
+    for program in ("ws_load", "echo_epoll", "echo_uws"):
+        load.build(program)
+    python = getattr(options, "python", None) or libraries.default_python()
+    return Bench(python, getattr(options, "rounds", None) or rounds)
+
+
+def _finish(
+    options: argparse.Namespace,
+    name: str,
+    title: str,
+    facts: dict[str, Any],
+    bench: Bench,
+    extra: str = "",
+) -> int:
+    text = report.markdown(title, facts, bench.rows)
+    if extra:
+        text = f"{text}\n{extra}\n"
+    path = report.write(options.output or name, facts, bench.rows, text)
+    print(text)
+    if not options.no_chart:
+        _chart(path)
+    print(f"written: {path} and {path.with_suffix('.jsonl').name}", file=sys.stderr)
+    return 0 if all(row["correct"] for row in bench.rows) else 1
+
+
+def _chart(path: Path) -> None:
+    try:
+        from . import charts
+    except ImportError:
+        print("no chart: matplotlib is not installed", file=sys.stderr)
+        return
+    _, rows = report.read(path.with_suffix(".jsonl"))
+    charts.draw(rows, path.with_suffix(".svg"))
+
+
+def _run_suite(options: argparse.Namespace) -> int:
+    suite = SUITES[options.suite]
+    bench = _bench(options, suite.rounds)
+    facts = machine.describe(bench.python)
+    cases = select_cases(suite.cases, options)
+    chosen = libraries.choose(options.libs)
+    measure = bench.run_clients if suite.is_client else bench.run
+    measure(options.suite, cases, chosen)
+    return _finish(options, options.suite, suite.title, facts, bench)
+
+
+def _run_goal_cases(
+    bench: Bench, wanted: Sequence[goals.Goal], seconds: float | None, name: str
+) -> list[goals.Verdict]:
+    if seconds:
+        wanted = [
+            goals.Goal(
+                goal.case.with_(seconds=seconds),
+                goal.library,
+                goal.peer,
+                goal.limit,
+                goal.is_strict,
+                goal.figure,
+            )
+            for goal in wanted
+        ]
+    for case in goals.cases_of(wanted):
+        names = ",".join(goals.libraries_of(wanted, case))
+        chosen = libraries.choose(names)
+        run = bench.run_clients if case.size == goals.CLIENT.size else bench.run
+        run(name, [case], chosen)
+    return goals.judge(wanted, bench.rows)
+
+
+def _run_floor(options: argparse.Namespace) -> int:
+    bench = _bench(options, 5)
+    facts = machine.describe(bench.python)
+    verdicts = _run_goal_cases(bench, goals.FLOOR, options.seconds, "floor")
+    table = "## The floor\n\n" + report.goals_table(verdicts)
+    status = _finish(options, "floor", "Speed floor", facts, bench, table)
+    return status or (0 if all(v.is_met for v in verdicts) else 1)
+
+
+def _run_goals(options: argparse.Namespace) -> int:
+    bench = _bench(options, 5)
+    facts = machine.describe(bench.python)
+    wanted = (*goals.SPEED, *goals.CLIENT_SPEED)
+    verdicts = _run_goal_cases(bench, wanted, options.seconds, "goals")
+    rounds, bench.rounds = bench.rounds, 1
+    bench.run("goals", [goals.IDLE], libraries.choose(",".join(goals.MEMORY)))
+    bench.rounds = rounds
+    memory = report.memory_goals(summarise(bench.rows))
+    table = f"## The goals\n\n{report.goals_table(verdicts)}\n\n{memory}"
+    status = _finish(options, "goals", "Speed goals", facts, bench, table)
+    return status or (0 if all(v.is_met for v in verdicts) else 1)
+
+
+def _run_compare(options: argparse.Namespace) -> int:
+    bench = _bench(options, 3)
+    facts = machine.describe(bench.python)
+    cases = select_cases([Case()], options)
+    mine = ("websock", "websock-listener")
+    bench.run("compare", cases, libraries.choose(",".join((*mine, options.peer))))
+    sentences = [
+        report.gain(case, bench.rows, library, options.peer)
+        for case in cases
+        for library in mine
+    ]
+    title = f"websock and {options.peer}"
+    name = f"compare-{options.peer}"
+    return _finish(options, name, title, facts, bench, "\n\n".join(sentences))
+
+
+def _run_url(options: argparse.Namespace) -> int:
+    parts = urlsplit(options.url)
+    if parts.scheme not in ("ws", "wss") or parts.hostname not in (
+        "127.0.0.1",
+        "localhost",
+    ):
+        raise ValueError("the URL must be ws:// or wss:// on 127.0.0.1")
+    port = parts.port or (443 if parts.scheme == "wss" else 80)
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    for case in select_cases([Case(tls=parts.scheme == "wss")], options):
+        for _ in range(options.rounds):
+            core = choose_cores()[1]
+            print(load.drive_url(case, port, path, options.pid, core=core))
+    return 0
+
+
+def _setup(options: argparse.Namespace) -> int:
+    environment = libraries.BENCH / ".venv"
+    python = environment / "bin" / "python"
+    root = libraries.BENCH.parent
+    commands = [
+        [sys.executable, "-m", "venv", str(environment)],
+        [str(python), "-m", "pip", "install", "-r", "bench/requirements.txt"],
+        [str(python), "-m", "pip", "install", "."],
+    ]
+    for command in commands:
+        subprocess.run(command, check=True, cwd=root)
+    try:
+        subprocess.run(
+            ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock"],
+            check=True,
+            cwd=libraries.BENCH,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        print("npm is not there: node-ws will be left out", file=sys.stderr)
+    return 0
+
+
+def _list(options: argparse.Namespace) -> int:
+    python = options.python or libraries.default_python()
+    print(f"interpreter: {python}")
+    for library in libraries.LIBRARIES.values():
+        roles = [r for r in ("server", "client") if getattr(library, r)]
+        state = libraries.missing(library, python) or "ready"
+        print(f"{library.name:28}{library.api:12}{'+'.join(roles):15}{state}")
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    facts, rows = report.read(options.file)
+    text = report.markdown(options.file.stem.capitalize(), facts, rows)
+    path = report.write(options.file.stem, facts, rows, text)
+    _chart(path)
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,39 @@
+"""websock, coroutine API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import common
+
+import websock
+
+options = common.parse_arguments()
+connections: set[Any] = set()
+
+
+async def echo(ws: Any) -> None:
+    async for message in ws:
+        await ws.send(message)
+
+
+async def broadcast(ws: Any) -> None:
+    connections.add(ws)
+    async for message in ws:
+        websock.broadcast(connections, message)
+
+
+async def main() -> None:
+    extra: dict[str, Any] = {}
+    if options.max_size:
+        extra["max_size"] = options.max_size
+    handler = echo if options.mode == "echo" else broadcast
+    context = common.tls_context(options)
+    async with websock.serve(
+        handler, "127.0.0.1", options.port, ssl=context, **extra
+    ) as server:
+        common.announce_websock(options)
+        await server.serve_forever()
+
+
+common.run(options, main())

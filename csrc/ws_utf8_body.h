@@ -1,0 +1,214 @@
+/* UTF-8 with vectors: the loops, written once.  Internal.
+ *
+ * An ISA's file defines the pieces below and includes this file, which makes
+ * its entry points out of them.  Texts are taken in blocks of 64 bytes; a
+ * shorter rest is copied into a block of zeros first, so no piece reads or
+ * writes outside of the caller's bytes.
+ *
+ *   WS_ISA                its name, the suffix of all entry points
+ *   WS_ATTRIBUTE          the target attribute of all functions here
+ *   gather                what a scan gathers, as a struct of vectors
+ *   gather_none()         ... at the start of a text
+ *   gather_tally(g, t)    ... as a tally (ws_utf8_step.h)
+ *   block_is_ascii(p)     are p[0] to p[63] below 0x80?
+ *   block_is_bad(p, g)    is some byte of p[0] to p[63] one that cannot be?
+ *                         Reads p[-3] to p[63]; p[-3] to p[-1] are known not
+ *                         to be wrong.  A character that p[63] cuts is fine.
+ *
+ * Decoding in windows (if WS_WINDOWS): a window writes the characters whose
+ * *last* byte is in p[0] to p[15], and returns dst moved behind them.  Which
+ * is to say that windows need no knowledge of each other.
+ *
+ *   window1(dst, p)       reads p[-1] to p[16], writes up to 16 units
+ *   window2(dst, p)       reads p[-2] to p[16], writes up to 16 units
+ *   window4(dst, p)       reads p[-3] to p[16], writes up to 16 units
+ *       "up to": 8 from each of the two places where the characters that end
+ *       in p[0] to p[7] and in p[8] to p[15] begin
+ *   widen1, widen2, widen4(dst, p)   32 ASCII bytes to 32 units
+ *   pair_is_ascii(p)      are p[0] to p[31] below 0x80?
+ */
+#define WS_PASTE2(a, b) a##_##b
+#define WS_PASTE(a, b) WS_PASTE2(a, b)
+#define WS_ENTRY(function) WS_PASTE(function, WS_ISA)
+
+enum {
+    BLOCK = 64,
+    BEFORE = 3, /* bytes that a block or window may look back */
+    SHORT = 16  /* below this, going byte by byte is faster */
+};
+
+/* Does the text stop inside a character before p?  p[-3] to p[-1] are known
+ * not to be wrong. */
+static WS_INLINE int
+is_cut_before(const uint8_t *p)
+{
+    return p[-1] >= 0xc0 || p[-2] >= 0xe0 || p[-3] >= 0xf0;
+}
+
+/* A place at or before i where a character starts; at most 3 bytes before.
+ * Everything before i is known not to be wrong. */
+static WS_INLINE size_t
+start_before(const uint8_t *data, size_t i)
+{
+    for (size_t k = 1; k <= 3 && k <= i; k++) {
+        if (data[i - k] >= 0xc0) {
+            return i - k;
+        }
+    }
+    return i;
+}
+
+/* Validate from a character's start.  Returns n, with st telling where the
+ * text stands, or the index of the first byte that cannot be.  t is filled
+ * only if the text is valid and complete. */
+static WS_INLINE WS_ATTRIBUTE size_t
+run(ws_utf8_state *st, const uint8_t *data, size_t n, tally *t)
+{
+    gather g = gather_none();
+    uint8_t rest[BEFORE + BLOCK];
+    size_t i = 0;
+    int after_text = 0; /* is the block before this one more than ASCII? */
+
+    memset(st, 0, sizeof *st);
+    if (n < SHORT) {
+        return check_from(st, data, 0, n, t);
+    }
+    while (n - i >= BLOCK) {
+        if (block_is_ascii(data + i)) {
+            if (after_text && is_cut_before(data + i)) {
+                goto find;
+            }
+            after_text = 0;
+            i += BLOCK;
+            continue;
+        }
+        if (i == 0) { /* nothing to look back on */
+            memset(rest, 0, BEFORE);
+            memcpy(rest + BEFORE, data, BLOCK);
+            if (block_is_bad(rest + BEFORE, &g)) {
+                goto find;
+            }
+        } else if (block_is_bad(data + i, &g)) {
+            goto find;
+        }
+        after_text = 1;
+        i += BLOCK;
+    }
+    if (i < n || after_text) {
+        memset(rest, 0, sizeof rest);
+        if (i == 0) {
+            memcpy(rest + BEFORE, data, n);
+        } else {
+            memcpy(rest, data + i - BEFORE, n - i + BEFORE);
+        }
+        /* The zeros show if the text ends inside a character. */
+        if (block_is_bad(rest + BEFORE, &g)) {
+            goto find;
+        }
+    }
+    gather_tally(&g, t);
+    return n;
+
+find:
+    return check_from(st, data, start_before(data, i), n, t);
+}
+
+WS_ATTRIBUTE size_t
+WS_ENTRY(ws_utf8_validate)(ws_utf8_state *st, const uint8_t *data, size_t n)
+{
+    tally t = {0, 0};
+    int bad;
+    const size_t i = finish_character(st, data, n, &bad);
+
+    if (bad || i == n) {
+        return i;
+    }
+    return i + run(st, data + i, n - i, &t);
+}
+
+WS_ATTRIBUTE size_t
+WS_ENTRY(ws_utf8_scan)(const uint8_t *data, size_t n, ws_utf8_info *info)
+{
+    ws_utf8_state st;
+    tally t = {0, 0};
+    const size_t end = run(&st, data, n, &t);
+
+    return conclude(&st, end, n, &t, info);
+}
+
+WS_ATTRIBUTE size_t
+WS_ENTRY(ws_utf8_ascii_prefix)(const uint8_t *data, size_t n)
+{
+    size_t i = 0;
+
+    while (n - i >= BLOCK && block_is_ascii(data + i)) {
+        i += BLOCK;
+    }
+    while (n - i >= 8 && is_ascii8(data + i)) {
+        i += 8;
+    }
+    while (i < n && data[i] < 0x80) {
+        i++;
+    }
+    return i;
+}
+
+#if WS_WINDOWS
+
+/* A pair of windows stores 8 units from 4 places, the last of them where the
+ * characters begin that end in p[24] or later.  If `need` bytes are left from
+ * p on, at least 8 characters end there: a character has at most `longest`
+ * bytes, so need = 24 + 7 * longest + 1 is enough, and covers p[32]. */
+#define WS_NEED(longest) (24 + 7 * (longest) + 1)
+
+#define WS_DECODE(name, unit, window, widen, from, longest)                   \
+    WS_ATTRIBUTE void WS_ENTRY(name)(unit *WS_RESTRICT dst,                   \
+                                     const uint8_t *WS_RESTRICT src,          \
+                                     size_t n)                                \
+    {                                                                         \
+        enum { NEED = WS_NEED(longest) };                                     \
+        uint8_t rest[BEFORE + BLOCK + 1];                                     \
+        unit out[BLOCK + 8];                                                  \
+        size_t i = 0;                                                         \
+                                                                              \
+        if (n < SHORT) {                                                      \
+            from(dst, src, 0, n);                                             \
+            return;                                                           \
+        }                                                                     \
+        if (n >= NEED + BEFORE) { /* something to look back on */             \
+            while (i < BEFORE) {                                              \
+                *dst++ = (unit)take(src, &i);                                 \
+            }                                                                 \
+            while (n - i >= NEED) {                                           \
+                if (pair_is_ascii(src + i)) {                                 \
+                    widen(dst, src + i);                                      \
+                    dst += 32;                                                \
+                } else {                                                      \
+                    dst = window(dst, src + i);                               \
+                    dst = window(dst, src + i + 16);                          \
+                }                                                             \
+                i += 32;                                                      \
+            }                                                                 \
+        }                                                                     \
+                                                                              \
+        const size_t left = n - i;                                            \
+        memset(rest, 0, sizeof rest);                                         \
+        if (i == 0) {                                                         \
+            memcpy(rest + BEFORE, src, left);                                 \
+        } else {                                                              \
+            memcpy(rest, src + i - BEFORE, left + BEFORE);                    \
+        }                                                                     \
+        unit *end = out;                                                      \
+        size_t done = 0;                                                      \
+        for (; done < left; done += 16) {                                     \
+            end = window(end, rest + BEFORE + done);                          \
+        }                                                                     \
+        /* Each of the zeros behind the text became a unit as well. */        \
+        memcpy(dst, out, ((size_t)(end - out) - (done - left)) * sizeof *out);\
+    }
+
+WS_DECODE(ws_utf8_decode1, uint8_t, window1, widen1, decode1_from, 2)
+WS_DECODE(ws_utf8_decode2, uint16_t, window2, widen2, decode2_from, 3)
+WS_DECODE(ws_utf8_decode4, uint32_t, window4, widen4, decode4_from, 4)
+
+#endif

@@ -1,0 +1,64 @@
+"""What all tests share: the two backends, and the options that choose them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
+
+import pytest
+
+
+@dataclass(frozen=True)
+class Impl:
+    """One backend, by the ending of its modules: ``c`` or ``py``."""
+
+    tag: str
+
+    def module(self, name: str) -> ModuleType:
+        """Import a twin by its own name: a missing one is an error, never a skip."""
+        return import_module(f"websock._{name}_{self.tag}")
+
+
+IMPLS = [
+    pytest.param(Impl("c"), marks=pytest.mark.ext, id="c"),
+    pytest.param(Impl("py"), id="py"),
+]
+
+
+@pytest.fixture(scope="session", params=IMPLS)
+def impl(request: pytest.FixtureRequest) -> Impl:
+    """Each backend in turn."""
+    backend: Impl = request.param
+    return backend
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--no-ext",
+        action="store_true",
+        help="leave out the tests of the compiled modules",
+    )
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    from websock._compat import BACKEND
+    from websock.version import version
+
+    return f"websock: {version}, backend {BACKEND}"
+
+
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    for item in items:
+        if "impl" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.twins)
+    if not config.getoption("--no-ext"):
+        return
+    kept, left_out = [], []
+    for item in items:
+        (left_out if item.get_closest_marker("ext") else kept).append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = kept

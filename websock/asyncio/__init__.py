@@ -1,0 +1,1 @@
+"""WebSocket connections on asyncio's loop, and on loops that follow it."""
