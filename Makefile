@@ -34,7 +34,7 @@ help:
 	@echo 'make annotate     the Cython report, in build/annotate'
 	@echo 'make conformance  the Autobahn test suite            (ARGS=--fast: minutes)'
 	@echo 'make interop      against websockets, aiohttp and ws'
-	@echo 'make bench        the benchmarks'
+	@echo 'make bench        the benchmarks (ARGS="floor" or what python -m bench takes)'
 	@echo 'make wheel        sdist, wheel from it, tests of that wheel'
 	@echo 'make clean        remove what was built; make distclean: .venv too'
 
@@ -99,9 +99,10 @@ conformance: dev
 	@AUTOBAHN='$(AUTOBAHN)' $(PY) tests/autobahn/conformance.py $(ARGS)
 
 bench: dev
-	@test -f bench/echo/run.py || { echo 'websock: there are no benchmarks yet'; exit 1; }
-	@$(PIP) install -qq --no-build-isolation --editable '.[bench]'
-	@$(PY) bench/echo/run.py $(ARGS)
+	@$(PIP) install -qq -r bench/requirements.txt
+	@cd bench && if command -v npm >/dev/null; then \
+		npm install --silent --no-audit --no-fund --no-package-lock; fi
+	@$(PY) -m bench $(if $(ARGS),$(ARGS),readme)
 
 # -- quality ------------------------------------------------------------------------
 

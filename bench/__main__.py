@@ -174,12 +174,12 @@ def _finish(
 
 def _chart(path: Path) -> None:
     try:
-        from . import charts
+        from .charts import draw
     except ImportError:
         print("no chart: matplotlib is not installed", file=sys.stderr)
         return
     _, rows = report.read(path.with_suffix(".jsonl"))
-    charts.draw(rows, path.with_suffix(".svg"))
+    draw(rows, path.with_suffix(".svg"))
 
 
 def _run_suite(options: argparse.Namespace) -> int:

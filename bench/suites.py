@@ -66,6 +66,17 @@ def _idle() -> tuple[Case, ...]:
 _JSON = Case(size=1024, kind="json")
 
 SUITES: dict[str, Suite] = {
+    "readme": Suite(
+        "Echo server: the figures of the README",
+        (
+            Case(connections=64),
+            Case(),
+            Case(depth=64),
+            Case(size=1 << 20, kind="binary"),
+        ),
+        EVERYONE,
+        rounds=3,
+    ),
     "echo": Suite("Echo server", _grid(), EVERYONE),
     "sizes": Suite("Echo server, message sizes", _sizes(), COMMON, rounds=3),
     "text": Suite(

@@ -50,6 +50,17 @@ xcr0(void)
 }
 
 int
+ws_cpu_has_sse42(void)
+{
+    const uint32_t wanted = UINT32_C(1) << 9 /* SSSE3 */
+                            | UINT32_C(1) << 19 /* SSE4.1 */
+                            | UINT32_C(1) << 20 /* SSE4.2 */
+                            | UINT32_C(1) << 23 /* POPCNT */;
+
+    return (cpuid(1).ecx & wanted) == wanted;
+}
+
+int
 ws_cpu_has_avx2(void)
 {
     const uint32_t popcnt = UINT32_C(1) << 23;
@@ -65,6 +76,12 @@ ws_cpu_has_avx2(void)
 }
 
 #else
+
+int
+ws_cpu_has_sse42(void)
+{
+    return 0;
+}
 
 int
 ws_cpu_has_avx2(void)

@@ -28,6 +28,7 @@ static const ws_kernel kernels[] = {
     TABLE(scalar, always),
 #if WS_X86
     TABLE(sse2, always),
+    TABLE(sse42, ws_cpu_has_sse42),
     TABLE(avx2, ws_cpu_has_avx2),
 #endif
 #if WS_ARM64

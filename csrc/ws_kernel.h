@@ -10,7 +10,7 @@
 #include "ws_utf8.h"
 
 typedef struct ws_kernel {
-    const char *name; /* "scalar", "sse2", "avx2", "neon" */
+    const char *name; /* "scalar", "sse2", "sse42", "avx2", "neon" */
     int (*supported)(void);
     void (*mask_copy)(uint8_t *WS_RESTRICT dst, const uint8_t *WS_RESTRICT src,
                       size_t n, const uint8_t key[4], size_t phase);

@@ -152,6 +152,9 @@ mask_sse2(uint8_t *dst, const uint8_t *src, size_t n, const uint8_t key4[4],
     return (unsigned)_mm_movemask_epi8(seen);
 }
 
+/* Nothing newer helps before 256-bit registers do. */
+#define mask_sse42 mask_sse2
+
 static WS_INLINE WS_TARGET("avx2") __m256i
 load256(const uint8_t *p)
 {
@@ -276,6 +279,7 @@ mask_neon(uint8_t *dst, const uint8_t *src, size_t n, const uint8_t key4[4],
 WS_MASK_ENTRIES(scalar, )
 #if WS_X86
 WS_MASK_ENTRIES(sse2, )
+WS_MASK_ENTRIES(sse42, )
 WS_MASK_ENTRIES(avx2, WS_TARGET("avx2"))
 #endif
 #if WS_ARM64

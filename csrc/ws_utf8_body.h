@@ -15,15 +15,13 @@
  *                         Reads p[-3] to p[63]; p[-3] to p[-1] are known not
  *                         to be wrong.  A character that p[63] cuts is fine.
  *
- * Decoding in windows (if WS_WINDOWS): a window writes the characters whose
- * *last* byte is in p[0] to p[15], and returns dst moved behind them.  Which
- * is to say that windows need no knowledge of each other.
+ * Decoding (if WS_WINDOWS) is by windows of 32 bytes: a window writes the
+ * characters whose *last* byte is in p[0] to p[31], and returns dst moved
+ * behind them.  So windows need to know nothing of each other.
  *
- *   window1(dst, p)       reads p[-1] to p[16], writes up to 16 units
- *   window2(dst, p)       reads p[-2] to p[16], writes up to 16 units
- *   window4(dst, p)       reads p[-3] to p[16], writes up to 16 units
- *       "up to": 8 from each of the two places where the characters that end
- *       in p[0] to p[7] and in p[8] to p[15] begin
+ *   pair1, pair2, pair4(dst, p)   read p[-1], p[-2] or p[-3] to p[32]; store 8
+ *       units from each of four places, those where the characters begin that
+ *       end in p[0] to p[7], in p[8] to p[15], and so on
  *   widen1, widen2, widen4(dst, p)   32 ASCII bytes to 32 units
  *   pair_is_ascii(p)      are p[0] to p[31] below 0x80?
  */
@@ -43,6 +41,24 @@ static WS_INLINE int
 is_cut_before(const uint8_t *p)
 {
     return p[-1] >= 0xc0 || p[-2] >= 0xe0 || p[-3] >= 0xf0;
+}
+
+/* n < BLOCK. */
+static WS_INLINE int
+rest_is_ascii(const uint8_t *p, size_t n)
+{
+    uint64_t seen = 0;
+
+    if (n >= 8) {
+        for (size_t i = 0; i < n - 8; i += 8) {
+            seen |= ws_load64(p + i);
+        }
+        return ((seen | ws_load64(p + n - 8)) & WS_HIGH_BITS) == 0;
+    }
+    for (size_t i = 0; i < n; i++) {
+        seen |= p[i];
+    }
+    return seen < 0x80;
 }
 
 /* A place at or before i where a character starts; at most 3 bytes before.
@@ -94,7 +110,11 @@ run(ws_utf8_state *st, const uint8_t *data, size_t n, tally *t)
         after_text = 1;
         i += BLOCK;
     }
-    if (i < n || after_text) {
+    if (rest_is_ascii(data + i, n - i)) {
+        if (after_text && is_cut_before(data + i)) {
+            goto find;
+        }
+    } else {
         memset(rest, 0, sizeof rest);
         if (i == 0) {
             memcpy(rest + BEFORE, data, n);
@@ -155,13 +175,13 @@ WS_ENTRY(ws_utf8_ascii_prefix)(const uint8_t *data, size_t n)
 
 #if WS_WINDOWS
 
-/* A pair of windows stores 8 units from 4 places, the last of them where the
- * characters begin that end in p[24] or later.  If `need` bytes are left from
- * p on, at least 8 characters end there: a character has at most `longest`
- * bytes, so need = 24 + 7 * longest + 1 is enough, and covers p[32]. */
+/* The last 8 units that a window stores begin with the characters that end in
+ * p[24] or later.  If `need` bytes are left from p on, at least 8 characters
+ * end there: one has at most `longest` bytes, so need = 24 + 7 * longest + 1
+ * is enough, and covers p[32]. */
 #define WS_NEED(longest) (24 + 7 * (longest) + 1)
 
-#define WS_DECODE(name, unit, window, widen, from, longest)                   \
+#define WS_DECODE(name, unit, pair, widen, from, longest)                     \
     WS_ATTRIBUTE void WS_ENTRY(name)(unit *WS_RESTRICT dst,                   \
                                      const uint8_t *WS_RESTRICT src,          \
                                      size_t n)                                \
@@ -169,14 +189,18 @@ WS_ENTRY(ws_utf8_ascii_prefix)(const uint8_t *data, size_t n)
         enum { NEED = WS_NEED(longest) };                                     \
         uint8_t rest[BEFORE + BLOCK + 1];                                     \
         unit out[BLOCK + 8];                                                  \
-        size_t i = 0;                                                         \
+        unit *end = out;                                                      \
+        size_t i = 0, left = n, done = 0;                                     \
                                                                               \
         if (n < SHORT) {                                                      \
             from(dst, src, 0, n);                                             \
             return;                                                           \
         }                                                                     \
-        if (n >= NEED + BEFORE) { /* something to look back on */             \
-            while (i < BEFORE) {                                              \
+        memset(rest, 0, sizeof rest);                                         \
+        if (n < NEED + BEFORE) {                                              \
+            memcpy(rest + BEFORE, src, n);                                    \
+        } else {                                                              \
+            while (i < BEFORE) { /* so that there is something before */      \
                 *dst++ = (unit)take(src, &i);                                 \
             }                                                                 \
             while (n - i >= NEED) {                                           \
@@ -184,31 +208,22 @@ WS_ENTRY(ws_utf8_ascii_prefix)(const uint8_t *data, size_t n)
                     widen(dst, src + i);                                      \
                     dst += 32;                                                \
                 } else {                                                      \
-                    dst = window(dst, src + i);                               \
-                    dst = window(dst, src + i + 16);                          \
+                    dst = pair(dst, src + i);                                 \
                 }                                                             \
                 i += 32;                                                      \
             }                                                                 \
-        }                                                                     \
-                                                                              \
-        const size_t left = n - i;                                            \
-        memset(rest, 0, sizeof rest);                                         \
-        if (i == 0) {                                                         \
-            memcpy(rest + BEFORE, src, left);                                 \
-        } else {                                                              \
+            left = n - i;                                                     \
             memcpy(rest, src + i - BEFORE, left + BEFORE);                    \
         }                                                                     \
-        unit *end = out;                                                      \
-        size_t done = 0;                                                      \
-        for (; done < left; done += 16) {                                     \
-            end = window(end, rest + BEFORE + done);                          \
+        for (; done < left; done += 32) {                                     \
+            end = pair(end, rest + BEFORE + done);                            \
         }                                                                     \
         /* Each of the zeros behind the text became a unit as well. */        \
         memcpy(dst, out, ((size_t)(end - out) - (done - left)) * sizeof *out);\
     }
 
-WS_DECODE(ws_utf8_decode1, uint8_t, window1, widen1, decode1_from, 2)
-WS_DECODE(ws_utf8_decode2, uint16_t, window2, widen2, decode2_from, 3)
-WS_DECODE(ws_utf8_decode4, uint32_t, window4, widen4, decode4_from, 4)
+WS_DECODE(ws_utf8_decode1, uint8_t, pair1, widen1, decode1_from, 2)
+WS_DECODE(ws_utf8_decode2, uint16_t, pair2, widen2, decode2_from, 3)
+WS_DECODE(ws_utf8_decode4, uint32_t, pair4, widen4, decode4_from, 4)
 
 #endif

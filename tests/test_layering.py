@@ -42,6 +42,8 @@ LAYERS: dict[str, int] = {
     "headers": 2,
     "http11": 2,
     "protocol": 2,
+    "proxy": 2,
+    "redirect": 2,
     "server": 2,
     "transform": 2,
     "uri": 2,

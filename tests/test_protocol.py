@@ -644,6 +644,22 @@ class TestReaderFailed:
         assert peer.protocol.parser_exc is exc
         assert peer.sent() == [(CLOSE, payload, True), *eof_of(peer)]
 
+    @pytest.mark.parametrize(
+        "exc", [SystemExit(3), ProtocolError(code=1005), ValueError("secret")]
+    )
+    def test_our_own_mistake(
+        self, peer: Peer, exc: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        peer.protocol.reader_failed(exc)
+        assert peer.protocol.parser_exc is exc
+        assert peer.sent() == [(CLOSE, b"\x03\xf3", True), *eof_of(peer)]
+        assert "parser failed" in caplog.text
+
+    def test_too_late(self, peer: Peer) -> None:
+        peer.send(CLOSE)
+        peer.protocol.reader_failed(ProtocolError("wrong"))
+        assert peer.protocol.parser_exc is None
+
     def test_broken_network(self, peer: Peer) -> None:
         peer.protocol.reader_failed(EOFError("gone"))
         assert peer.sent() == eof_of(peer)
@@ -743,6 +759,12 @@ class TestEof:
         peer.protocol.receive_eof()
         assert peer.sent() == []
 
+    def test_sending_it_by_hand(self, peer: Peer) -> None:
+        peer.protocol.send_eof()
+        peer.protocol.send_eof()
+        assert peer.protocol.eof_sent
+        assert peer.sent() == ["EOF"]
+
     def test_data_after_it(self, peer: Peer) -> None:
         peer.protocol.receive_eof()
         with pytest.raises(EOFError, match="stream ended"):
@@ -772,6 +794,7 @@ class TestForStreams:
 
     def test_writer(self, peer: Peer) -> None:
         writer = peer.protocol.make_writer()
+        assert peer.protocol.make_writer() is writer  # it has no state of its own
         data = writer.message("€")
         assert split(data) == [(TEXT, "€".encode(), True)]
         assert bool(data[1] & 0x80) is (peer.protocol.side is Side.CLIENT)

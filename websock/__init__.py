@@ -1,11 +1,133 @@
 """WebSocket clients and servers: fast, and comfortable.
 
-async with websock.connect("ws://localhost:8765") as ws:
-    await ws.send("hello")
-    print(await ws.recv())
+    async with websock.connect("ws://localhost:8765") as ws:
+        await ws.send("hello")
+        print(await ws.recv())
+
+The names are those of the ``websockets`` library; :class:`Listener` is the callback
+API, and ``websock.BACKEND`` says which engine runs: ``"c"`` or ``"py"``.
 """
 
 from ._compat import BACKEND
+from .asyncio.client import ClientConnection, connect, unix_connect
 from .asyncio.server import Server, ServerConnection, broadcast, serve, unix_serve
+from .client import ClientProtocol
+from .datastructures import Headers, HeadersLike, MultipleValuesError
+from .exceptions import (
+    ConcurrencyError,
+    ConnectionClosed,
+    ConnectionClosedError,
+    ConnectionClosedOK,
+    DuplicateParameter,
+    HeaderLineTooLong,
+    InvalidHandshake,
+    InvalidHeader,
+    InvalidHeaderFormat,
+    InvalidHeaderValue,
+    InvalidMessage,
+    InvalidMethod,
+    InvalidOrigin,
+    InvalidParameterName,
+    InvalidParameterValue,
+    InvalidProtocol,
+    InvalidProxy,
+    InvalidProxyMessage,
+    InvalidProxyStatus,
+    InvalidState,
+    InvalidStatus,
+    InvalidUpgrade,
+    InvalidURI,
+    NegotiationError,
+    PayloadTooBig,
+    ProtocolError,
+    ProxyError,
+    RequestLineTooLong,
+    SecurityError,
+    StatusLineTooLong,
+    TooManyFragments,
+    TooManyHeaders,
+    WebSocketException,
+)
+from .frames import Close, CloseCode, Frame, Opcode
+from .http11 import Request, Response
 from .listener import Listener
+from .protocol import Protocol, Side, State
+from .server import ServerProtocol
+from .typing import (
+    Data,
+    ExtensionName,
+    ExtensionParameter,
+    LoggerLike,
+    Origin,
+    StatusLike,
+    Subprotocol,
+)
 from .version import __version__
+
+__all__ = [
+    "BACKEND",
+    "ClientConnection",
+    "ClientProtocol",
+    "Close",
+    "CloseCode",
+    "ConcurrencyError",
+    "ConnectionClosed",
+    "ConnectionClosedError",
+    "ConnectionClosedOK",
+    "Data",
+    "DuplicateParameter",
+    "ExtensionName",
+    "ExtensionParameter",
+    "Frame",
+    "HeaderLineTooLong",
+    "Headers",
+    "HeadersLike",
+    "InvalidHandshake",
+    "InvalidHeader",
+    "InvalidHeaderFormat",
+    "InvalidHeaderValue",
+    "InvalidMessage",
+    "InvalidMethod",
+    "InvalidOrigin",
+    "InvalidParameterName",
+    "InvalidParameterValue",
+    "InvalidProtocol",
+    "InvalidProxy",
+    "InvalidProxyMessage",
+    "InvalidProxyStatus",
+    "InvalidState",
+    "InvalidStatus",
+    "InvalidURI",
+    "InvalidUpgrade",
+    "Listener",
+    "LoggerLike",
+    "MultipleValuesError",
+    "NegotiationError",
+    "Opcode",
+    "Origin",
+    "PayloadTooBig",
+    "Protocol",
+    "ProtocolError",
+    "ProxyError",
+    "Request",
+    "RequestLineTooLong",
+    "Response",
+    "SecurityError",
+    "Server",
+    "ServerConnection",
+    "ServerProtocol",
+    "Side",
+    "State",
+    "StatusLike",
+    "StatusLineTooLong",
+    "Subprotocol",
+    "TooManyFragments",
+    "TooManyHeaders",
+    "WebSocketException",
+    "__version__",
+    "broadcast",
+    "connect",
+    "serve",
+    "unix_connect",
+    "unix_serve",
+]

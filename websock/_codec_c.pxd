@@ -87,5 +87,3 @@ cdef class FrameWriter:
 
     cdef build(self, unsigned first, const uint8_t *p, size_t n)
 
-
-cdef object decode_message(const uint8_t *p, size_t n)

@@ -24,7 +24,7 @@ from ._csrc cimport (
     ws_utf8_is_complete,
     ws_utf8_state,
 )
-from ._kernels_c cimport active_kernel, next_mask
+from ._kernels_c cimport active_kernel, decode_text, next_mask
 
 from .constants import MAX_FRAGMENTS, MAX_KEPT_ENDS
 from .exceptions import Failure, PayloadTooBig, fail
@@ -36,14 +36,8 @@ cdef extern from "Python.h":
     Py_ssize_t BYTES_SIZE "PyBytes_GET_SIZE"(PyObject *) noexcept
     object PyUnicode_New(Py_ssize_t, Py_UCS4)
     void *PyUnicode_DATA(object) noexcept
-    int PyUnicode_KIND(object) noexcept
     bint PyUnicode_IS_ASCII(object) noexcept
     Py_ssize_t PyUnicode_GET_LENGTH(object) noexcept
-    enum:
-        PyUnicode_1BYTE_KIND
-        PyUnicode_2BYTE_KIND
-
-from ._csrc cimport ws_utf8_info
 
 cdef enum:
     OP_CONT = 0
@@ -59,29 +53,6 @@ cdef const ws_kernel *kernel = active_kernel()
 cdef size_t MAX_ENDS = MAX_KEPT_ENDS
 
 cdef int FAIL_TOO_BIG = Failure.TOO_BIG
-cdef object no_ends = None
-
-
-cdef object decode_message(const uint8_t *p, size_t n):
-    """Decode UTF-8 to ``str``; ``None`` when it is not valid and complete."""
-    cdef ws_utf8_info info
-    cdef object text
-    cdef void *data
-    if n == 0:
-        return ""
-    if kernel.utf8_scan(p, n, &info) != n or info.chars == <size_t>-1:
-        return None
-    text = PyUnicode_New(<Py_ssize_t>info.chars, info.max_char)
-    data = PyUnicode_DATA(text)
-    if info.max_char < 0x80:
-        memcpy(data, p, n)
-    elif PyUnicode_KIND(text) == PyUnicode_1BYTE_KIND:
-        kernel.utf8_decode1(<uint8_t *>data, p, n)
-    elif PyUnicode_KIND(text) == PyUnicode_2BYTE_KIND:
-        kernel.utf8_decode2(<void *>data, p, n)
-    else:
-        kernel.utf8_decode4(<void *>data, p, n)
-    return text
 
 
 cdef class FrameReader:
@@ -329,7 +300,6 @@ cdef class FrameReader:
         cdef object text
         cdef uint8_t *raw
         cdef size_t bad
-        cdef ws_utf8_state state
         self.pos += n
         self.in_frame = False
         self.opcode = 0
@@ -358,13 +328,11 @@ cdef class FrameReader:
                 self.event_payload = result
                 return EVENT
             p = raw
-        text = decode_message(p, n)
+        text = decode_text(p, n, &bad)
         if text is not None:
             self.event_payload = text
             return EVENT
         self.event_payload = None
-        memset(&state, 0, sizeof(state))
-        bad = kernel.utf8_validate(&state, p, n)
         if bad < n:
             self.error = fail(Failure.UTF8, position=bad)
         else:
@@ -392,7 +360,6 @@ cdef class FrameReader:
             self.received += n
             return NEED_DATA
         if self.plain:
-            size = self.used
             if self.store(p, n, mask) == FAILED:
                 return FAILED
             self.received += n
@@ -564,8 +531,8 @@ cdef class FrameReader:
         if self.taken:
             self.event_opcode = OP_CONT
         elif self.opcode == OP_TEXT:
-            payload = decode_message(
-                <const uint8_t *>PyBytes_AS_STRING(payload), <size_t>len(payload)
+            payload = decode_text(
+                <const uint8_t *>PyBytes_AS_STRING(payload), <size_t>len(payload), NULL
             )
         self.event_payload = payload
         self.reset_message()
@@ -609,8 +576,8 @@ cdef class FrameReader:
                 self.head.opcode, bool(self.head.fin), self.head.rsv, data, limit
             )
         except Exception as exc:
-            if getattr(exc, "code", None) is None:
-                raise
+            # One without a code is a mistake of an extension; it ends the
+            # connection like the peer's, after the events before it.
             if counted and isinstance(exc, PayloadTooBig):
                 exc.set_current_size(self.size or None)
             self.error = exc

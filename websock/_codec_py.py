@@ -177,8 +177,8 @@ class FrameReader:
         try:
             event = self._step()
         except Exception as exc:
-            if getattr(exc, "code", None) is None:
-                raise
+            # One without a code is a mistake of an extension; it ends the
+            # connection like the peer's, after the events before it.
             self.error = exc
             event = None
         if self.closed or self.error is not None:

@@ -261,14 +261,19 @@ class Utf8Validator:
             _, used = codecs.utf_8_decode(text, "strict", False)
         except UnicodeDecodeError as exc:
             return self._first_wrong(text, exc.start) - len(self._pending)
-        self._pending = text[used:]
+        pending = text[used:]
+        # The interpreter takes the first two bytes of a surrogate for a beginning.
+        wrong = self._first_wrong(pending, 0)
+        if wrong < len(pending):
+            return wrong - len(self._pending)
+        self._pending = pending
         return -1
 
     @staticmethod
     def _first_wrong(text: bytes, at: int) -> int:
         """Return which byte of the character that begins at ``at`` cannot be."""
         state: tuple[int, int, int] | None = _BOUNDARY
-        while state := _next_range(state, text[at]):
+        while at < len(text) and (state := _next_range(state, text[at])):
             at += 1
         return at
 

@@ -1,5 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-# cython: initializedcheck=False, embedsignature=True, freethreading_compatible=True
+# cython: initializedcheck=False, freethreading_compatible=True, binding=False
+# cython: embedsignature=True, embedsignature.format=clinic
 """Streams, compiled; see ``_stream_py`` for the behaviour and the documentation.
 
 From a readable socket to a delivered message, and from ``send()`` to the socket,
@@ -111,8 +112,18 @@ cdef enum:
 
 cdef const ws_kernel *kernel = active_kernel()
 cdef object current_task = asyncio.current_task
-cdef object CancelledError = asyncio.CancelledError
-cdef object InvalidStateError = asyncio.InvalidStateError
+
+
+class _NoLoop:
+    """Stands for the loop of a future that belongs to none."""
+
+    def get_debug(self):
+        return False
+
+
+# What a task's wake-up is called with: the wake-up looks only at the result.
+cdef object FINISHED = asyncio.Future(loop=_NoLoop())
+FINISHED.set_result(None)
 
 
 # -- what the streams of a loop share ------------------------------------------------
@@ -187,117 +198,6 @@ def loop_state(loop):
 
 
 # -- awaitables ----------------------------------------------------------------------
-
-
-cdef class Waiter:
-    """What a task waits on: the part of a future that asyncio's tasks use.
-
-    It differs from a future in one thing: ``Stream.wake()`` may run the task's
-    wake-up at once, inside the read event, instead of in the loop's next turn.
-    """
-
-    cdef object loop
-    cdef object callback
-    cdef object context
-    cdef list more
-    cdef char state
-    cdef object message
-    cdef public bint _asyncio_future_blocking
-
-    def get_loop(self):
-        """Return the loop that the waiting task runs in."""
-        return self.loop
-
-    def add_done_callback(self, callback, *, context=None):
-        """Register what to call, with this object, when the wait is over."""
-        if self.state != 0:
-            self.loop.call_soon(callback, self, context=context)
-        elif self.callback is None:
-            self.callback = callback
-            self.context = context
-        else:
-            if self.more is None:
-                self.more = []
-            self.more.append((callback, context))
-
-    def remove_done_callback(self, callback):
-        """Forget a callback; return how many there were."""
-        removed = 0
-        if self.callback is not None and self.callback == callback:
-            self.callback = None
-            removed = 1
-        if self.more is not None:
-            kept = [item for item in self.more if item[0] != callback]
-            removed += len(self.more) - len(kept)
-            self.more = kept
-        return removed
-
-    def cancel(self, msg=None):
-        """Cancel the wait; ``False`` when it is over already."""
-        if self.state != 0:
-            return False
-        self.state = 2
-        self.message = msg
-        self.schedule()
-        return True
-
-    def cancelled(self):
-        """Whether the wait was cancelled."""
-        return self.state == 2
-
-    def done(self):
-        """Whether the wait is over."""
-        return self.state != 0
-
-    def result(self):
-        """Return ``None``, or raise what ended the wait."""
-        if self.state == 2:
-            raise CancelledError() if self.message is None else CancelledError(self.message)
-        if self.state == 0:
-            raise InvalidStateError("the wait is not over")
-        return None
-
-    def exception(self):
-        """Return ``None``, or raise what ended the wait."""
-        return self.result()
-
-    cdef int schedule(self) except -1:
-        cdef object callback = self.callback
-        self.callback = None
-        if callback is not None:
-            self.loop.call_soon(callback, self, context=self.context)
-        self.context = None
-        if self.more is not None:
-            for callback, context in self.more:
-                self.loop.call_soon(callback, self, context=context)
-            self.more = None
-        return 0
-
-    cdef int finish(self, bint at_once) except -1:
-        """End the wait; run the task's wake-up here if ``at_once``."""
-        cdef object callback
-        cdef object context
-        if self.state != 0:
-            return 0
-        self.state = 1
-        if (
-            not at_once
-            or self.callback is None
-            or self.context is None
-            or self.more is not None
-            or current_task(self.loop) is not None
-        ):
-            return self.schedule()
-        callback = self.callback
-        context = self.context
-        self.callback = None
-        self.context = None
-        PyContext_Enter(context)
-        try:
-            callback(self)
-        finally:
-            PyContext_Exit(context)
-        return 0
 
 
 cdef class Recv:
@@ -383,12 +283,10 @@ cdef class Recv:
         return self.wait()
 
     cdef object wait(self):
-        cdef Waiter waiter = self.stream.waiter
-        if waiter is None:
-            waiter = self.stream.waiter = Waiter.__new__(Waiter)
-            waiter.loop = self.stream.loop
-        waiter.state = 0
-        waiter.callback = None
+        cdef object waiter = self.stream.waiter
+        # A waiter that only lost its callback is as good as new; see finish_wait().
+        if waiter is None or waiter.done():
+            waiter = self.stream.waiter = self.stream.loop.create_future()
         waiter._asyncio_future_blocking = True
         self.stream.receiver = self
         self.state = 1
@@ -529,7 +427,7 @@ cdef class Stream:
     cdef readonly Py_ssize_t queued
     cdef Py_ssize_t high
     cdef Py_ssize_t low
-    cdef Waiter waiter
+    cdef object waiter                      # the future that the receiver awaits
     cdef Recv receiver
     cdef bytes pending                      # input that was not parsed yet
     cdef char phase
@@ -943,13 +841,44 @@ cdef class Stream:
 
     cdef int wake(self, bint at_once) except -1:
         """Let the receiver go on, if it has something to go on with."""
-        cdef Waiter waiter = self.waiter
-        if self.receiver is None or waiter is None or waiter.state != 0:
+        if self.receiver is None or self.waiter is None:
             return 0
         if not self.queued and not self.is_lost:
             if self.receiver.mode != PIECES or not self.has_pieces():
                 return 0
-        return waiter.finish(at_once)
+        return self.finish_wait(at_once)
+
+    cdef int finish_wait(self, bint at_once) except -1:
+        """End the receiver's wait; run its task's wake-up here if ``at_once``.
+
+        Setting a result would have the loop call the wake-up in its next turn.  So
+        the wake-up is taken off the future and called, unless a task is running.
+        """
+        cdef object waiter = self.waiter
+        cdef object callbacks
+        cdef object callback
+        cdef object context
+        if not at_once:
+            if not waiter.done():
+                waiter.set_result(None)
+            return 0
+        callbacks = waiter._callbacks
+        if not callbacks:
+            # Cancelled, or woken already: the task is on its way.
+            if not waiter.done():
+                waiter.set_result(None)
+            return 0
+        callback, context = callbacks[0]
+        if len(callbacks) > 1 or context is None or current_task(self.loop) is not None:
+            waiter.set_result(None)
+            return 0
+        waiter.remove_done_callback(callback)
+        PyContext_Enter(context)
+        try:
+            callback(FINISHED)
+        finally:
+            PyContext_Exit(context)
+        return 0
 
     cdef bint has_pieces(self) noexcept:
         return self.reader is not None and self.reader.ends is not None

@@ -29,7 +29,6 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator
-from contextvars import Context
 from typing import Any
 
 from ._codec_py import FrameReader, FrameWriter
@@ -90,90 +89,16 @@ def loop_state(loop: asyncio.AbstractEventLoop) -> LoopState:
         return state
 
 
-class Waiter:
-    """What a task waits on: the part of a future that asyncio's tasks use.
+class _NoLoop:
+    """Stands for the loop of a future that belongs to none."""
 
-    It differs from a future in one thing: ``finish()`` may run the task's wake-up
-    at once, inside the read event, instead of in the loop's next turn.
-    """
+    def get_debug(self) -> bool:
+        return False
 
-    __slots__ = ("_asyncio_future_blocking", "callbacks", "loop", "message", "state")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self.callbacks: list[tuple[Callable[[Any], Any], Context | None]] = []
-        self.state = 0  # 0 pending, 1 done, 2 cancelled
-        self.message: Any = None
-        self._asyncio_future_blocking = True
-
-    def get_loop(self) -> asyncio.AbstractEventLoop:
-        """Return the loop that the waiting task runs in."""
-        return self.loop
-
-    def add_done_callback(
-        self, callback: Callable[[Any], Any], *, context: Context | None = None
-    ) -> None:
-        """Register what to call, with this object, when the wait is over."""
-        if self.state:
-            self.loop.call_soon(callback, self, context=context)
-        else:
-            self.callbacks.append((callback, context))
-
-    def remove_done_callback(self, callback: Callable[[Any], Any]) -> int:
-        """Forget a callback; return how many there were."""
-        kept = [item for item in self.callbacks if item[0] != callback]
-        removed = len(self.callbacks) - len(kept)
-        self.callbacks = kept
-        return removed
-
-    def cancel(self, msg: Any = None) -> bool:
-        """Cancel the wait; ``False`` when it is over already."""
-        if self.state:
-            return False
-        self.state = 2
-        self.message = msg
-        self._schedule()
-        return True
-
-    def cancelled(self) -> bool:
-        """Whether the wait was cancelled."""
-        return self.state == 2
-
-    def done(self) -> bool:
-        """Whether the wait is over."""
-        return self.state != 0
-
-    def result(self) -> None:
-        """Return ``None``, or raise what ended the wait."""
-        if self.state == 2:
-            if self.message is None:
-                raise asyncio.CancelledError
-            raise asyncio.CancelledError(self.message)
-        if self.state == 0:
-            raise asyncio.InvalidStateError("the wait is not over")
-
-    exception = result
-
-    def _schedule(self) -> None:
-        callbacks, self.callbacks = self.callbacks, []
-        for callback, context in callbacks:
-            self.loop.call_soon(callback, self, context=context)
-
-    def finish(self, at_once: bool) -> None:
-        """End the wait; run the task's wake-up here if ``at_once``."""
-        if self.state:
-            return
-        self.state = 1
-        if (
-            at_once
-            and len(self.callbacks) == 1
-            and self.callbacks[0][1] is not None
-            and asyncio.current_task(self.loop) is None
-        ):
-            callback, context = self.callbacks.pop()
-            context.run(callback, self)
-        else:
-            self._schedule()
+# What a task's wake-up is called with: the wake-up looks only at the result.
+FINISHED: asyncio.Future[None] = asyncio.Future(loop=_NoLoop())  # type: ignore[arg-type]
+FINISHED.set_result(None)
 
 
 class Recv:
@@ -256,10 +181,15 @@ class Recv:
             raise exc
         return self.wait()
 
-    def wait(self) -> Waiter:
+    def wait(self) -> asyncio.Future[None]:
         """Become the receiver."""
-        waiter = self.stream._waiter = Waiter(self.stream.loop)
-        self.stream._receiver = self
+        stream = self.stream
+        waiter = stream._waiter
+        # A waiter that only lost its callback is as good as new; see _finish_wait().
+        if waiter is None or waiter.done():
+            waiter = stream._waiter = stream.loop.create_future()
+        waiter._asyncio_future_blocking = True
+        stream._receiver = self
         self.state = 1
         return waiter
 
@@ -404,7 +334,7 @@ class Stream:
 
         self._reader: FrameReader | None = None
         self._queue: deque[Any] = deque()
-        self._waiter: Waiter | None = None
+        self._waiter: asyncio.Future[None] | None = None
         self._receiver: Recv | None = None
         self._pending = b""
         self._phase = HANDSHAKE
@@ -687,12 +617,31 @@ class Stream:
     def _wake(self, at_once: bool) -> None:
         """Let the receiver go on, if it has something to go on with."""
         waiter, receiver = self._waiter, self._receiver
-        if receiver is None or waiter is None or waiter.state != 0:
+        if receiver is None or waiter is None:
             return
         if not self._queue and not self.is_lost:
             if receiver.mode != PIECES or not self._has_pieces():
                 return
-        waiter.finish(at_once)
+        self._finish_wait(waiter, at_once)
+
+    def _finish_wait(self, waiter: Any, at_once: bool) -> None:
+        """End the receiver's wait; run its task's wake-up here if ``at_once``.
+
+        Setting a result would have the loop call the wake-up in its next turn.  So
+        the wake-up is taken off the future and called, unless a task is running.
+        """
+        callbacks = waiter._callbacks
+        if (
+            at_once
+            and callbacks
+            and len(callbacks) == 1
+            and asyncio.current_task(self.loop) is None
+        ):
+            callback, context = callbacks[0]
+            waiter.remove_done_callback(callback)
+            context.run(callback, FINISHED)
+        elif not waiter.done():
+            waiter.set_result(None)
 
     def _has_pieces(self) -> bool:
         return self._reader is not None and self._reader.has_fragments

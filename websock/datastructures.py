@@ -204,12 +204,12 @@ class Headers(MutableMapping[str, str]):
         raise MultipleValuesError(name)
 
     @overload
-    def get(self, name: str, default: None = None, /) -> str | None: ...
+    def get(self, name: str, default: None = None) -> str | None: ...
 
     @overload
-    def get(self, name: str, default: _T, /) -> str | _T: ...
+    def get(self, name: str, default: _T) -> str | _T: ...
 
-    def get(self, name: str, default: _T | None = None, /) -> str | _T | None:
+    def get(self, name: str, default: _T | None = None) -> str | _T | None:
         """Return the value of a header, or a default when it is missing.
 
         Args:

@@ -47,9 +47,18 @@ from .exceptions import (
     InvalidClose,
     InvalidMessage,
     InvalidState,
+    PayloadTooBig,
     ProtocolError,
+    TooManyFragments,
 )
-from .frames import OK_CLOSE_CODES, Close, CloseCode, Frame, Opcode
+from .frames import (
+    OK_CLOSE_CODES,
+    Close,
+    CloseCode,
+    Frame,
+    Opcode,
+    is_valid_close_code,
+)
 from .http11 import Request, Response
 from .transform import make_transform
 
@@ -580,15 +589,16 @@ class Protocol:
         """Fail the connection because of what the reader found.
 
         Args:
-            exc: What was wrong; its ``code`` is the close code. An exception without
-                one is an error on this side, and is logged.
+            exc: What was wrong with the input; its ``code`` is the close code. Any
+                other exception is a mistake on this side, and is logged.
         """
         if self._phase is not Phase.OPEN and self._phase is not Phase.CLOSE_SENT:
             return
-        code = getattr(exc, "code", None)
         self.parser_exc = exc
-        if code is not None:
-            self.fail(code, str(exc))
+        if isinstance(
+            exc, (ProtocolError, PayloadTooBig, TooManyFragments)
+        ) and is_valid_close_code(exc.code):
+            self.fail(exc.code, str(exc))
         elif isinstance(exc, EOFError):
             self.fail(CLOSE_ABNORMAL)
         elif isinstance(exc, UnicodeDecodeError):
@@ -638,7 +648,7 @@ class Protocol:
         held += data[: MAX_EARLY_DATA + 1 - len(held)]
 
     def _release(self) -> None:
-        """Parse the frames that were kept."""
+        """Parse the frames that were kept, if any."""
         held, self._held = self._held, None
         if held is None:
             return
@@ -749,7 +759,8 @@ class Protocol:
     # What the two sides do differently.
 
     def _receive_head(self, data: BytesLike) -> bytes | None:
-        raise InternalError("only clients and servers have an opening handshake")
+        """Handle bytes of the peer's HTTP head; see ``feed_handshake()``."""
+        raise NotImplementedError
 
     def _end_head(self) -> None:
         """Handle the end of the stream before the end of the peer's HTTP head."""

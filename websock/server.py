@@ -284,8 +284,7 @@ class ServerProtocol(Protocol):
             self._awaits_head = False
             self._advance(Trigger.ACCEPT)
             self.logger.info("connection open")
-            if self._held is not None:
-                self._release()
+            self._release()
             return
         if self.accept_called or self.handshake_exc is not None:
             message = "connection rejected (%d %s)"

@@ -10,7 +10,7 @@ from picows import WSListener, WSMsgType, ws_connect
 options = common.parse_arguments()
 
 
-class Client(WSListener):  # type: ignore[misc]
+class Client(WSListener):
     def on_ws_connected(self, transport: Any) -> None:
         def send(message: Any) -> None:
             if isinstance(message, str):
@@ -30,6 +30,7 @@ class Client(WSListener):  # type: ignore[misc]
 
 async def main() -> None:
     common.announce("picows", loop=options.loop)
+    listener: Any
     transport, listener = await ws_connect(Client, options.url)
     await listener.exchange.done
     transport.disconnect()

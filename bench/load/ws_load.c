@@ -588,6 +588,20 @@ conn_secure(conn *c)
 #endif
 }
 
+/* A slot's next handshake, while there are time and count left. */
+static void
+handshake_next(conn *c)
+{
+    if (g.running && g.limit && g.issued == g.limit) {
+        g.running = false;
+    }
+    if (g.running) {
+        g.issued++;
+        g.inflight++;
+        conn_start(c);
+    }
+}
+
 static void
 conn_closed(conn *c)
 {
@@ -600,10 +614,7 @@ conn_closed(conn *c)
     c->left = c->header_have = c->skip = 0;
     g.done++;
     g.inflight--;
-    if (g.running) {
-        g.inflight++;
-        conn_start(c);
-    }
+    handshake_next(c);
 }
 
 /* Keeps up to 100 connections opening until all are there. */
@@ -724,8 +735,7 @@ phase(double seconds, uint64_t messages)
     g.now = g.progress = start;
     for (size_t i = 0; i < opt.connections && !g.failed; i++) {
         if (mode_is("handshake")) {
-            g.inflight++;
-            conn_start(&g.conns[i]);
+            handshake_next(&g.conns[i]);
         }
         else if (i == 0 || g.rounds == 1) {
             conn_refill(&g.conns[i]);
@@ -930,6 +940,9 @@ main(int argc, char **argv)
     parse_options(argc, argv);
     prepare();
     open_all();
+    if (mode_is("broadcast")) {
+        usleep(200000); /* the last handlers must have joined the crowd */
+    }
     if (mode_is("idle")) {
         if (opt.messages && !g.failed) {
             phase(0, opt.messages * opt.connections);

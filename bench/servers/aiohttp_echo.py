@@ -12,7 +12,7 @@ options = common.parse_arguments()
 connections: set[Any] = set()
 
 
-async def echo(request: web.Request) -> web.WebSocketResponse:
+async def echo(request: web.Request) -> Any:
     ws = make(**extra)
     await ws.prepare(request)
     async for message in ws:
@@ -23,7 +23,7 @@ async def echo(request: web.Request) -> web.WebSocketResponse:
     return ws
 
 
-async def broadcast(request: web.Request) -> web.WebSocketResponse:
+async def broadcast(request: web.Request) -> Any:
     ws = make(**extra)
     await ws.prepare(request)
     connections.add(ws)

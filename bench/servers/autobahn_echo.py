@@ -13,7 +13,11 @@ common.refuse(options, "deflate")
 connections: set[Any] = set()
 
 
-class Echo(WebSocketServerProtocol):  # type: ignore[misc]
+protocol: Any = WebSocketServerProtocol
+make_factory: Any = WebSocketServerFactory
+
+
+class Echo(protocol):  # type: ignore[misc]
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         self.sendMessage(payload, isBinary)
 
@@ -32,7 +36,7 @@ class Broadcast(Echo):
 
 
 async def main() -> None:
-    factory = WebSocketServerFactory()
+    factory = make_factory()
     factory.protocol = Echo if options.mode == "echo" else Broadcast
     server = await asyncio.get_running_loop().create_server(
         factory,

@@ -12,7 +12,7 @@ common.refuse(options, "deflate")
 transports: set[Any] = set()
 
 
-class Echo(WSListener):  # type: ignore[misc]
+class Echo(WSListener):
     def on_ws_frame(self, transport: Any, frame: Any) -> None:
         if frame.msg_type == WSMsgType.CLOSE:
             transport.send_close(frame.get_close_code(), frame.get_close_message())

@@ -23,8 +23,10 @@ main(void)
     }
     CHECK(ws_kernel_best()->supported(), "best");
 #if WS_X86
-    CHECK(count == 3, "x86: %zu variants", count);
-    CHECK(strcmp(ws_kernel_best()->name, ws_cpu_has_avx2() ? "avx2" : "sse2")
+    CHECK(count == 4, "x86: %zu variants", count);
+    CHECK(strcmp(ws_kernel_best()->name, ws_cpu_has_avx2()    ? "avx2"
+                                         : ws_cpu_has_sse42() ? "sse42"
+                                                              : "sse2")
               == 0,
           "best is %s", ws_kernel_best()->name);
 #elif WS_ARM64

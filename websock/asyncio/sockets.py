@@ -10,25 +10,16 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import chain, zip_longest
 from typing import Any, TypeAlias
 
 from ..typing import PathLike
 
-__all__ = ["can_watch", "connect_tcp", "connect_unix", "set_nodelay"]
+__all__ = ["connect_tcp", "connect_unix", "set_nodelay"]
 
 # What getaddrinfo() returns: family, type, protocol, canonical name, address.
-AddressInfo: TypeAlias = tuple[int, int, int, str, Any]
-
-
-def can_watch(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether connections can own their sockets on this loop.
-
-    They need ``add_reader()``, which Windows' proactor loop inherits without having.
-    """
-    method = getattr(type(loop), "add_reader", None)
-    return method not in (None, asyncio.AbstractEventLoop.add_reader)
+AddressInfo: TypeAlias = tuple[socket.AddressFamily, socket.SocketKind, int, str, Any]
 
 
 def set_nodelay(sock: socket.socket) -> None:
@@ -132,7 +123,7 @@ async def _resolve(
     family: int,
     proto: int,
     flags: int,
-) -> list[AddressInfo]:
+) -> Sequence[AddressInfo]:
     try:
         if host is not None and isinstance(port, int):
             # An address needs no name server, and so no thread.
@@ -162,7 +153,7 @@ async def _resolve(
     return infos
 
 
-def _interleave(infos: list[AddressInfo], first_count: int) -> list[AddressInfo]:
+def _interleave(infos: Sequence[AddressInfo], first_count: int) -> list[AddressInfo]:
     """Take addresses of all families in turn, after some of the first family."""
     families: dict[int, list[AddressInfo]] = {}
     for info in infos:
@@ -176,7 +167,7 @@ def _interleave(infos: list[AddressInfo], first_count: int) -> list[AddressInfo]
 async def _connect_one(
     loop: asyncio.AbstractEventLoop,
     info: AddressInfo,
-    local_infos: list[AddressInfo] | None,
+    local_infos: Sequence[AddressInfo] | None,
 ) -> socket.socket:
     family, kind, proto, _, address = info
     sock = socket.socket(family, kind, proto)
@@ -192,7 +183,7 @@ async def _connect_one(
     return sock
 
 
-def _bind(sock: socket.socket, local_infos: list[AddressInfo]) -> None:
+def _bind(sock: socket.socket, local_infos: Sequence[AddressInfo]) -> None:
     error: OSError | None = None
     for family, _, _, _, address in local_infos:
         if family != sock.family:
@@ -208,7 +199,7 @@ def _bind(sock: socket.socket, local_infos: list[AddressInfo]) -> None:
 async def _race(
     loop: asyncio.AbstractEventLoop,
     infos: Iterable[AddressInfo],
-    local_infos: list[AddressInfo] | None,
+    local_infos: Sequence[AddressInfo] | None,
     delay: float,
     errors: list[OSError],
 ) -> tuple[socket.socket, Any] | None:

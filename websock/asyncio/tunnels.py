@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ..exceptions import (
     InvalidMessage,
@@ -143,15 +143,16 @@ class Tunnel(asyncio.Protocol):
 
     def __init__(self, loop: asyncio.AbstractEventLoop, request: bytes) -> None:
         self.ready: asyncio.Future[None] = loop.create_future()
+        self.ready.add_done_callback(_retrieve_exception)
         self.transport: asyncio.Transport | None = None
         self._request = request
         self._answer = Answer()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send the request."""
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        transport.write(self._request)
+        # uvloop's are not derived from it.
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
         """Take a part of the answer."""
@@ -181,6 +182,12 @@ class Tunnel(asyncio.Protocol):
                 self.ready.set_result(None)
         except ProxyError as exc:
             self.ready.set_exception(exc)
+
+
+def _retrieve_exception(ready: asyncio.Future[None]) -> None:
+    # Nobody waits any more when connecting was cancelled.
+    if not ready.cancelled():
+        ready.exception()
 
 
 async def connect_socks(

@@ -1,0 +1,254 @@
+/* UTF-8 with 128-bit vectors: the pieces of ws_utf8_body.h, written over a few
+ * operations that each ISA's file defines.  Internal.
+ *
+ * vec                      16 bytes
+ * v_load(p), v_store(p, v)
+ * v_repeat(byte), v_table(p)       the latter: 16 bytes from memory
+ * v_and, v_or, v_xor, v_max(a, b)  the maximum is of unsigned bytes
+ * v_subs(a, b)             difference of unsigned bytes, at least 0
+ * v_sub(a, b), v_add(a, b) modulo 256
+ * v_more(v)                0xff where a byte is a continuation, else 0
+ * v_left(v, n), v_right(v, n)      shift; bits that come from or go to a
+ *                          neighbouring byte may be anything
+ * v_look(table, index)     index < 16 in each byte
+ * v_lower(a, b), v_upper(a, b)     interleave the lower or upper 8 bytes
+ * v_lower2(a, b), v_upper2(a, b)   the same for 4 units of 2 bytes
+ * v_any_high(v)            is some byte 0x80 or above?
+ * v_is_zero(v)
+ * v_bits(v)                a bit for each byte, which is 0 or 0xff
+ * v_sum(v)                 of all bytes
+ * v_top(v)                 the largest byte
+ * v_store_half(p, v)       the lower 8 bytes
+ * v_row8(m), v_row16(m)    rows of ws_utf8_pack.h
+ * ws_popcount(m)           of a byte
+ */
+
+static WS_INLINE WS_ATTRIBUTE vec
+v_half(vec v)
+{
+    return v_and(v, v_repeat(0x0f));
+}
+
+/* Validation ------------------------------------------------------------- */
+
+enum { FLUSH = 63 }; /* blocks, of 4 vectors, that fit into a byte's count */
+
+typedef struct gather {
+    vec top;
+    vec more; /* how many continuations, by column, since the last flush */
+    unsigned blocks;
+    size_t extra;
+} gather;
+
+static WS_INLINE WS_ATTRIBUTE gather
+gather_none(void)
+{
+    gather g;
+    g.top = v_repeat(0);
+    g.more = v_repeat(0);
+    g.blocks = 0;
+    g.extra = 0;
+    return g;
+}
+
+static WS_INLINE WS_ATTRIBUTE void
+gather_tally(gather *g, tally *t)
+{
+    t->top = v_top(g->top);
+    t->extra += g->extra + v_sum(g->more);
+}
+
+static WS_INLINE WS_ATTRIBUTE int
+block_is_ascii(const uint8_t *p)
+{
+    return !v_any_high(v_or(v_or(v_load(p), v_load(p + 16)),
+                            v_or(v_load(p + 32), v_load(p + 48))));
+}
+
+static WS_INLINE WS_ATTRIBUTE int
+pair_is_ascii(const uint8_t *p)
+{
+    return !v_any_high(v_or(v_load(p), v_load(p + 16)));
+}
+
+/* Nonzero at each byte of p[0] to p[15] that cannot be, given p[-3] to p[-1]. */
+static WS_INLINE WS_ATTRIBUTE vec
+mistakes(const uint8_t *p, vec here)
+{
+    static const uint8_t tables[3][16] = {
+        {FIRST_UPPER}, {FIRST_LOWER}, {SECOND_UPPER}};
+    const vec before = v_load(p - 1);
+    const vec pair = v_and(
+        v_and(v_look(v_table(tables[0]), v_half(v_right(before, 4))),
+              v_look(v_table(tables[1]), v_half(before))),
+        v_look(v_table(tables[2]), v_half(v_right(here, 4))));
+    /* The top bit is set by a subtraction that stops at zero. */
+    const vec due = v_or(v_subs(v_load(p - 2), v_repeat(0xe0 - 0x80)),
+                         v_subs(v_load(p - 3), v_repeat(0xf0 - 0x80)));
+
+    return v_xor(pair, v_and(due, v_repeat(THIRD)));
+}
+
+static WS_INLINE WS_ATTRIBUTE int
+block_is_bad(const uint8_t *p, gather *g)
+{
+    vec wrong = v_repeat(0);
+
+    for (size_t i = 0; i < 64; i += 16) {
+        const vec here = v_load(p + i);
+        wrong = v_or(wrong, mistakes(p + i, here));
+        g->top = v_max(g->top, here);
+        g->more = v_sub(g->more, v_more(here));
+    }
+    if (++g->blocks == FLUSH) {
+        g->extra += v_sum(g->more);
+        g->more = v_repeat(0);
+        g->blocks = 0;
+    }
+    return !v_is_zero(wrong);
+}
+
+/* Decoding --------------------------------------------------------------- */
+
+/* Which bytes of p[0] to p[15] end a character: a bit for each. */
+static WS_INLINE WS_ATTRIBUTE unsigned
+ends(const uint8_t *p)
+{
+    return ~v_bits(v_more(v_load(p + 1))) & 0xffff;
+}
+
+/* The low byte of the character that ends at each byte. */
+static WS_INLINE WS_ATTRIBUTE vec
+low_bytes(vec last, vec previous)
+{
+    return v_or(v_and(last, v_repeat(0x7f)),
+                v_and(v_left(previous, 6), v_repeat(0xc0)));
+}
+
+/* Its second byte. */
+static WS_INLINE WS_ATTRIBUTE vec
+high_bytes(vec previous, vec second)
+{
+    return v_or(v_and(v_right(previous, 2), v_repeat(0x0f)),
+                v_and(v_left(second, 4), v_repeat(0xf0)));
+}
+
+static WS_INLINE WS_ATTRIBUTE uint8_t *
+window1(uint8_t *dst, const uint8_t *p)
+{
+    const vec last = v_load(p);
+    const vec previous = v_and(v_load(p - 1), v_more(last));
+    const vec low = low_bytes(last, previous);
+    const unsigned end = ends(p);
+
+    v_store_half(dst, v_look(low, v_row8(end & 0xff)));
+    dst += ws_popcount(end & 0xff);
+    v_store_half(dst, v_look(low, v_add(v_row8(end >> 8), v_repeat(8))));
+    return dst + ws_popcount(end >> 8);
+}
+
+static WS_INLINE WS_ATTRIBUTE uint16_t *
+window2(uint16_t *dst, const uint8_t *p)
+{
+    const vec last = v_load(p);
+    const vec before = v_load(p - 1);
+    const vec is_more = v_more(last);
+    const vec previous = v_and(before, is_more);
+    const vec second =
+        v_and(v_load(p - 2), v_and(is_more, v_more(before)));
+    const vec low = low_bytes(last, previous);
+    const vec high = high_bytes(previous, second);
+    const unsigned end = ends(p);
+
+    v_store(dst, v_look(v_lower(low, high), v_row16(end & 0xff)));
+    dst += ws_popcount(end & 0xff);
+    v_store(dst, v_look(v_upper(low, high), v_row16(end >> 8)));
+    return dst + ws_popcount(end >> 8);
+}
+
+static WS_INLINE WS_ATTRIBUTE void
+store4(uint32_t *dst, vec lower, vec upper, vec row)
+{
+    lower = v_look(lower, row);
+    upper = v_look(upper, row);
+    v_store(dst, v_lower2(lower, upper));
+    v_store(dst + 4, v_upper2(lower, upper));
+}
+
+static WS_INLINE WS_ATTRIBUTE uint32_t *
+window4(uint32_t *dst, const uint8_t *p)
+{
+    const vec zero = v_repeat(0);
+    const vec last = v_load(p);
+    const vec before = v_load(p - 1);
+    const vec before2 = v_load(p - 2);
+    const vec is_more = v_more(last);
+    const vec is_third = v_and(is_more, v_more(before));
+    const vec is_fourth = v_and(is_third, v_more(before2));
+    const vec previous = v_and(before, is_more);
+    const vec second = v_and(before2, is_third);
+    const vec low = low_bytes(last, previous);
+    const vec high = high_bytes(previous, second);
+    const vec top =
+        v_and(is_fourth,
+              v_or(v_and(v_right(second, 4), v_repeat(0x03)),
+                   v_and(v_left(v_load(p - 3), 2), v_repeat(0x1c))));
+    const unsigned end = ends(p);
+
+    store4(dst, v_lower(low, high), v_lower(top, zero), v_row16(end & 0xff));
+    dst += ws_popcount(end & 0xff);
+    store4(dst, v_upper(low, high), v_upper(top, zero), v_row16(end >> 8));
+    return dst + ws_popcount(end >> 8);
+}
+
+static WS_INLINE WS_ATTRIBUTE uint8_t *
+pair1(uint8_t *dst, const uint8_t *p)
+{
+    return window1(window1(dst, p), p + 16);
+}
+
+static WS_INLINE WS_ATTRIBUTE uint16_t *
+pair2(uint16_t *dst, const uint8_t *p)
+{
+    return window2(window2(dst, p), p + 16);
+}
+
+static WS_INLINE WS_ATTRIBUTE uint32_t *
+pair4(uint32_t *dst, const uint8_t *p)
+{
+    return window4(window4(dst, p), p + 16);
+}
+
+static WS_INLINE WS_ATTRIBUTE void
+widen1(uint8_t *dst, const uint8_t *p)
+{
+    memcpy(dst, p, 32);
+}
+
+static WS_INLINE WS_ATTRIBUTE void
+widen2(uint16_t *dst, const uint8_t *p)
+{
+    const vec zero = v_repeat(0);
+
+    for (size_t i = 0; i < 32; i += 16) {
+        const vec v = v_load(p + i);
+        v_store(dst + i, v_lower(v, zero));
+        v_store(dst + i + 8, v_upper(v, zero));
+    }
+}
+
+static WS_INLINE WS_ATTRIBUTE void
+widen4(uint32_t *dst, const uint8_t *p)
+{
+    const vec zero = v_repeat(0);
+
+    for (size_t i = 0; i < 32; i += 16) {
+        const vec v = v_load(p + i);
+        const vec lower = v_lower(v, zero);
+        const vec upper = v_upper(v, zero);
+        v_store(dst + i, v_lower2(lower, zero));
+        v_store(dst + i + 4, v_upper2(lower, zero));
+        v_store(dst + i + 8, v_lower2(upper, zero));
+        v_store(dst + i + 12, v_upper2(upper, zero));
+    }
+}
