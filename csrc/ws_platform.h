@@ -29,19 +29,25 @@
 
 #if defined(__GNUC__) || defined(__clang__)
 #define WS_INLINE inline __attribute__((always_inline))
+#define WS_NOINLINE __attribute__((noinline))
 #define WS_TARGET(isa) __attribute__((target(isa)))
+#define WS_AS_WRITTEN() __asm__ volatile("" ::: "memory") /* no idioms here */
 #define WS_LIKELY(x) __builtin_expect(!!(x), 1)
 #define WS_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define WS_RESTRICT restrict
 #elif defined(_MSC_VER)
 #define WS_INLINE __forceinline
+#define WS_NOINLINE __declspec(noinline)
 #define WS_TARGET(isa)
+#define WS_AS_WRITTEN() ((void)0)
 #define WS_LIKELY(x) (x)
 #define WS_UNLIKELY(x) (x)
 #define WS_RESTRICT __restrict
 #else
 #define WS_INLINE inline
+#define WS_NOINLINE
 #define WS_TARGET(isa)
+#define WS_AS_WRITTEN() ((void)0)
 #define WS_LIKELY(x) (x)
 #define WS_UNLIKELY(x) (x)
 #define WS_RESTRICT restrict

@@ -58,13 +58,12 @@ store128(void *p, __m128i v)
 
 /* Validation ------------------------------------------------------------- */
 
-enum { FLUSH = 127 }; /* blocks, of 2 vectors, that fit into a byte's count */
+enum { FLUSH = 120 }; /* blocks, of 2 vectors, that fit into a byte's count */
 
 typedef struct gather {
     __m256i top;
     __m256i more; /* how many continuations, by column, since the last flush */
     __m256i extra;
-    unsigned blocks;
 } gather;
 
 static WS_INLINE WS_ATTRIBUTE gather
@@ -74,7 +73,6 @@ gather_none(void)
     g.top = _mm256_setzero_si256();
     g.more = _mm256_setzero_si256();
     g.extra = _mm256_setzero_si256();
-    g.blocks = 0;
     return g;
 }
 
@@ -84,7 +82,6 @@ gather_flush(gather *g)
     g->extra = _mm256_add_epi64(
         g->extra, _mm256_sad_epu8(g->more, _mm256_setzero_si256()));
     g->more = _mm256_setzero_si256();
-    g->blocks = 0;
 }
 
 static WS_INLINE WS_ATTRIBUTE void
@@ -110,7 +107,7 @@ static WS_INLINE WS_ATTRIBUTE int
 block_is_ascii(const uint8_t *p)
 {
     return _mm256_movemask_epi8(
-               _mm256_or_si256(load256(p), load256(p + 32)))
+               _mm256_max_epu8(load256(p), load256(p + 32)))
            == 0;
 }
 
@@ -166,9 +163,6 @@ block_is_bad(const uint8_t *p, gather *g)
     g->top = _mm256_max_epu8(g->top, _mm256_max_epu8(a, b));
     g->more = _mm256_sub_epi8(g->more, continuations256(a));
     g->more = _mm256_sub_epi8(g->more, continuations256(b));
-    if (++g->blocks == FLUSH) {
-        gather_flush(g);
-    }
     return !_mm256_testz_si256(wrong, wrong);
 }
 

@@ -10,6 +10,7 @@
  *   gather                what a scan gathers, as a struct of vectors
  *   gather_none()         ... at the start of a text
  *   gather_tally(g, t)    ... as a tally (ws_utf8_step.h)
+ *   FLUSH, gather_flush(g)   ... after at most FLUSH + 2 blocks
  *   block_is_ascii(p)     are p[0] to p[63] below 0x80?
  *   block_is_bad(p, g)    is some byte of p[0] to p[63] one that cannot be?
  *                         Reads p[-3] to p[63]; p[-3] to p[-1] are known not
@@ -31,9 +32,56 @@
 
 enum {
     BLOCK = 64,
-    BEFORE = 3, /* bytes that a block or window may look back */
+    BEFORE = 4, /* bytes that a block or window may look back, and one */
     SHORT = 16  /* below this, going byte by byte is faster */
 };
+
+/* A short text with zeros around it. */
+typedef struct framed {
+    uint8_t before[BEFORE];
+    uint8_t text[BLOCK + 4];
+} framed;
+
+/* Fill f with n bytes at p, at most BLOCK of them; before the first of them is
+ * what is before p if there is something, else zeros.  The compiler's own
+ * memset and memcpy of so few bytes are slow "rep" instructions. */
+static WS_INLINE void
+frame_text(framed *f, const uint8_t *p, size_t n, int has_before)
+{
+    for (size_t i = 0; i < sizeof f->text - 4; i += 32) {
+        memset(f->text + i, 0, 32);
+    }
+    memset(f->text + BLOCK, 0, 4);
+    if (has_before) {
+        memcpy(f->before, p - BEFORE, BEFORE);
+    } else {
+        memset(f->before, 0, BEFORE);
+    }
+    if (n >= 32) {
+        memcpy(f->text, p, 32);
+        memcpy(f->text + n - 32, p + n - 32, 32);
+    } else if (n >= 16) {
+        memcpy(f->text, p, 16);
+        memcpy(f->text + n - 16, p + n - 16, 16);
+    } else if (n >= 8) {
+        memcpy(f->text, p, 8);
+        memcpy(f->text + n - 8, p + n - 8, 8);
+    } else {
+        for (size_t i = 0; i < n; i++) {
+            f->text[i] = p[i];
+        }
+    }
+}
+
+/* The same check for a block that is not whole, or with nothing before it. */
+static WS_NOINLINE WS_ATTRIBUTE int
+framed_is_bad(const uint8_t *p, size_t n, int has_before, gather *g)
+{
+    framed f;
+
+    frame_text(&f, p, n, has_before);
+    return block_is_bad(f.text, g);
+}
 
 /* Does the text stop inside a character before p?  p[-3] to p[-1] are known
  * not to be wrong. */
@@ -81,7 +129,6 @@ static WS_INLINE WS_ATTRIBUTE size_t
 run(ws_utf8_state *st, const uint8_t *data, size_t n, tally *t)
 {
     gather g = gather_none();
-    uint8_t rest[BEFORE + BLOCK];
     size_t i = 0;
     int after_text = 0; /* is the block before this one more than ASCII? */
 
@@ -98,33 +145,31 @@ run(ws_utf8_state *st, const uint8_t *data, size_t n, tally *t)
             i += BLOCK;
             continue;
         }
-        if (i == 0) { /* nothing to look back on */
-            memset(rest, 0, BEFORE);
-            memcpy(rest + BEFORE, data, BLOCK);
-            if (block_is_bad(rest + BEFORE, &g)) {
+        if (i == 0) {
+            if (framed_is_bad(data, BLOCK, 0, &g)) {
                 goto find;
             }
-        } else if (block_is_bad(data + i, &g)) {
-            goto find;
+            i = BLOCK;
         }
+        /* This loop is the one that must be fast. */
+        size_t flush = FLUSH;
+        while (n - i >= BLOCK && flush > 0 && !block_is_ascii(data + i)) {
+            if (block_is_bad(data + i, &g)) {
+                goto find;
+            }
+            i += BLOCK;
+            flush--;
+        }
+        gather_flush(&g);
         after_text = 1;
-        i += BLOCK;
     }
     if (rest_is_ascii(data + i, n - i)) {
         if (after_text && is_cut_before(data + i)) {
             goto find;
         }
-    } else {
-        memset(rest, 0, sizeof rest);
-        if (i == 0) {
-            memcpy(rest + BEFORE, data, n);
-        } else {
-            memcpy(rest, data + i - BEFORE, n - i + BEFORE);
-        }
+    } else if (framed_is_bad(data + i, n - i, i > 0, &g)) {
         /* The zeros show if the text ends inside a character. */
-        if (block_is_bad(rest + BEFORE, &g)) {
-            goto find;
-        }
+        goto find;
     }
     gather_tally(&g, t);
     return n;
@@ -175,6 +220,26 @@ WS_ENTRY(ws_utf8_ascii_prefix)(const uint8_t *data, size_t n)
 
 #if WS_WINDOWS
 
+/* Copy n bytes; see frame_text() for why not by memcpy. */
+static WS_INLINE void
+copy_units(void *dst, const void *src, size_t n)
+{
+    uint8_t *to = dst;
+    const uint8_t *from = src;
+
+    if (n < 16) {
+        for (size_t i = 0; i < n; i++) {
+            to[i] = from[i];
+        }
+        return;
+    }
+    for (size_t i = 0; i < n - 16; i += 16) {
+        memcpy(to + i, from + i, 16);
+        WS_AS_WRITTEN();
+    }
+    memcpy(to + n - 16, from + n - 16, 16);
+}
+
 /* The last 8 units that a window stores begin with the characters that end in
  * p[24] or later.  If `need` bytes are left from p on, at least 8 characters
  * end there: one has at most `longest` bytes, so need = 24 + 7 * longest + 1
@@ -187,7 +252,7 @@ WS_ENTRY(ws_utf8_ascii_prefix)(const uint8_t *data, size_t n)
                                      size_t n)                                \
     {                                                                         \
         enum { NEED = WS_NEED(longest) };                                     \
-        uint8_t rest[BEFORE + BLOCK + 1];                                     \
+        framed rest;                                                          \
         unit out[BLOCK + 8];                                                  \
         unit *end = out;                                                      \
         size_t i = 0, left = n, done = 0;                                     \
@@ -196,10 +261,7 @@ WS_ENTRY(ws_utf8_ascii_prefix)(const uint8_t *data, size_t n)
             from(dst, src, 0, n);                                             \
             return;                                                           \
         }                                                                     \
-        memset(rest, 0, sizeof rest);                                         \
-        if (n < NEED + BEFORE) {                                              \
-            memcpy(rest + BEFORE, src, n);                                    \
-        } else {                                                              \
+        if (n >= NEED + BEFORE) {                                             \
             while (i < BEFORE) { /* so that there is something before */      \
                 *dst++ = (unit)take(src, &i);                                 \
             }                                                                 \
@@ -213,13 +275,14 @@ WS_ENTRY(ws_utf8_ascii_prefix)(const uint8_t *data, size_t n)
                 i += 32;                                                      \
             }                                                                 \
             left = n - i;                                                     \
-            memcpy(rest, src + i - BEFORE, left + BEFORE);                    \
         }                                                                     \
+        frame_text(&rest, src + i, left, i > 0);                              \
         for (; done < left; done += 32) {                                     \
-            end = pair(end, rest + BEFORE + done);                            \
+            end = pair(end, rest.text + done);                                \
         }                                                                     \
         /* Each of the zeros behind the text became a unit as well. */        \
-        memcpy(dst, out, ((size_t)(end - out) - (done - left)) * sizeof *out);\
+        end -= done - left;                                                   \
+        copy_units(dst, out, (size_t)(end - out) * sizeof *out);              \
     }
 
 WS_DECODE(ws_utf8_decode1, uint8_t, pair1, widen1, decode1_from, 2)

@@ -44,24 +44,37 @@ is_at_least(__m128i v, unsigned byte)
 
 typedef struct gather {
     __m128i top;
+    __m128i more;  /* how many continuations, by column */
     __m128i extra; /* two sums */
 } gather;
+
+enum { FLUSH = 60 }; /* blocks, of 4 vectors, that fit into a byte's count */
 
 static WS_INLINE gather
 gather_none(void)
 {
     gather g;
     g.top = _mm_setzero_si128();
+    g.more = _mm_setzero_si128();
     g.extra = _mm_setzero_si128();
     return g;
 }
 
 static WS_INLINE void
-gather_tally(const gather *g, tally *t)
+gather_flush(gather *g)
+{
+    g->extra =
+        _mm_add_epi64(g->extra, _mm_sad_epu8(g->more, _mm_setzero_si128()));
+    g->more = _mm_setzero_si128();
+}
+
+static WS_INLINE void
+gather_tally(gather *g, tally *t)
 {
     uint8_t top[16];
     uint64_t extra[2];
 
+    gather_flush(g);
     memcpy(top, &g->top, sizeof top);
     memcpy(extra, &g->extra, sizeof extra);
     for (size_t i = 0; i < sizeof top; i++) {
@@ -110,17 +123,14 @@ static WS_INLINE int
 block_is_bad(const uint8_t *p, gather *g)
 {
     __m128i wrong = _mm_setzero_si128();
-    __m128i count = _mm_setzero_si128();
 
     for (size_t i = 0; i < 64; i += 16) {
         const __m128i here = load128(p + i);
         __m128i more;
         wrong = _mm_or_si128(wrong, mistakes(p + i, here, &more));
-        count = _mm_sub_epi8(count, more);
+        g->more = _mm_sub_epi8(g->more, more);
         g->top = _mm_max_epu8(g->top, here);
     }
-    g->extra =
-        _mm_add_epi64(g->extra, _mm_sad_epu8(count, _mm_setzero_si128()));
     return _mm_movemask_epi8(_mm_cmpeq_epi8(wrong, _mm_setzero_si128()))
            != 0xffff;
 }

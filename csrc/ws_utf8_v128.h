@@ -31,12 +31,11 @@ v_half(vec v)
 
 /* Validation ------------------------------------------------------------- */
 
-enum { FLUSH = 63 }; /* blocks, of 4 vectors, that fit into a byte's count */
+enum { FLUSH = 60 }; /* blocks, of 4 vectors, that fit into a byte's count */
 
 typedef struct gather {
     vec top;
     vec more; /* how many continuations, by column, since the last flush */
-    unsigned blocks;
     size_t extra;
 } gather;
 
@@ -46,9 +45,15 @@ gather_none(void)
     gather g;
     g.top = v_repeat(0);
     g.more = v_repeat(0);
-    g.blocks = 0;
     g.extra = 0;
     return g;
+}
+
+static WS_INLINE WS_ATTRIBUTE void
+gather_flush(gather *g)
+{
+    g->extra += v_sum(g->more);
+    g->more = v_repeat(0);
 }
 
 static WS_INLINE WS_ATTRIBUTE void
@@ -99,11 +104,6 @@ block_is_bad(const uint8_t *p, gather *g)
         wrong = v_or(wrong, mistakes(p + i, here));
         g->top = v_max(g->top, here);
         g->more = v_sub(g->more, v_more(here));
-    }
-    if (++g->blocks == FLUSH) {
-        g->extra += v_sum(g->more);
-        g->more = v_repeat(0);
-        g->blocks = 0;
     }
     return !v_is_zero(wrong);
 }

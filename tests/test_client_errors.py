@@ -533,7 +533,7 @@ def test_reconnect(run: Run, caplog: pytest.LogCaptureFixture) -> None:
             connecting = connect(
                 server.uri, compression=None, reconnect_delays=no_delays
             )
-            async with aclosing(aiter(connecting)) as connections:  # type: ignore[type-var]
+            async with aclosing(aiter(connecting)) as connections:
                 async for ws in connections:
                     rounds += 1
                     await ws.send("hello")
@@ -602,7 +602,7 @@ def test_delays_begin_again_after_a_success(run: Run) -> None:
         no = refuse("503 No")
         async with scripted(no, no, echo, no, echo) as server:
             connecting = connect(server.uri, reconnect_delays=delays)
-            async with aclosing(aiter(connecting)) as connections:  # type: ignore[type-var]
+            async with aclosing(aiter(connecting)) as connections:
                 async for _ in connections:
                     if len(server.peers) == 5:
                         break

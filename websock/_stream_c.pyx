@@ -434,7 +434,7 @@ cdef class Stream:
     cdef bint processing
     cdef bint watching                      # the loop tells when there is input
     cdef bint queue_full
-    cdef bint held                          # by pause_reading() or the handshake
+    cdef int held                           # reasons to hold input back, as bits
     cdef bint ended                         # the peer sent EOF
     cdef public bint streaming
 
@@ -544,17 +544,17 @@ cdef class Stream:
         return 0
 
     cdef bint must_hold(self) noexcept:
-        return self.held or self.queue_full
+        return self.held != 0 or self.queue_full
 
-    def hold_reading(self):
+    def hold_reading(self, int reason=1):
         """Deliver nothing and read nothing until ``release_reading()``."""
-        self.held = True
+        self.held |= reason
 
-    def release_reading(self):
-        """Undo ``hold_reading()``."""
-        if self.held:
-            self.held = False
-            if not self.processing and not self.is_lost:
+    def release_reading(self, int reason=1):
+        """Undo ``hold_reading()`` for the same reason."""
+        if self.held & reason:
+            self.held &= ~reason
+            if not self.held and not self.processing and not self.is_lost:
                 self.loop.call_soon(self.read_on)
 
     def read_on(self):
@@ -872,9 +872,14 @@ cdef class Stream:
         if len(callbacks) > 1 or context is None or current_task(self.loop) is not None:
             waiter.set_result(None)
             return 0
-        waiter.remove_done_callback(callback)
-        PyContext_Enter(context)
         try:
+            PyContext_Enter(context)
+        except RuntimeError:
+            # The task's context is in use: its wake-up has to wait.
+            waiter.set_result(None)
+            return 0
+        try:
+            waiter.remove_done_callback(callback)
             callback(FINISHED)
         finally:
             PyContext_Exit(context)
@@ -1436,7 +1441,7 @@ cdef class Stream:
             # Nothing that arrived is lost: it was read, so it is bounded.
             self.pending = None
             self.high = -1
-            self.held = False
+            self.held = 0
             self.queue_full = False
             self.process(
                 <const uint8_t *>PyBytes_AS_STRING(pending), <size_t>len(pending)

@@ -341,7 +341,7 @@ class Stream:
         self._processing = False
         self._watching = False
         self._queue_full = False
-        self._held = False
+        self._held = 0  # reasons to hold input back, as bits
         self._ended = False
         self.streaming = False
 
@@ -429,17 +429,21 @@ class Stream:
             self.io.pause_reading()
 
     def _must_hold(self) -> bool:
-        return self._held or self._queue_full
+        return self._held != 0 or self._queue_full
 
-    def hold_reading(self) -> None:
-        """Deliver nothing and read nothing until ``release_reading()``."""
-        self._held = True
+    def hold_reading(self, reason: int = 1) -> None:
+        """Deliver nothing and read nothing until ``release_reading()``.
 
-    def release_reading(self) -> None:
-        """Undo ``hold_reading()``."""
-        if self._held:
-            self._held = False
-            if not self._processing and not self.is_lost:
+        Args:
+            reason: A bit; input is held while any is set.
+        """
+        self._held |= reason
+
+    def release_reading(self, reason: int = 1) -> None:
+        """Undo ``hold_reading()`` for the same reason."""
+        if self._held & reason:
+            self._held &= ~reason
+            if not self._held and not self._processing and not self.is_lost:
                 self.loop.call_soon(self.read_on)
 
     def read_on(self) -> None:
@@ -638,10 +642,20 @@ class Stream:
             and asyncio.current_task(self.loop) is None
         ):
             callback, context = callbacks[0]
-            waiter.remove_done_callback(callback)
-            context.run(callback, FINISHED)
+            try:
+                context.run(self._wake_up, waiter, callback)
+            except RuntimeError:
+                if waiter.done() or not waiter._callbacks:
+                    raise
+                # The task's context is in use: its wake-up has to wait.
+                waiter.set_result(None)
         elif not waiter.done():
             waiter.set_result(None)
+
+    @staticmethod
+    def _wake_up(waiter: Any, callback: Callable[[Any], Any]) -> None:
+        waiter.remove_done_callback(callback)
+        callback(FINISHED)
 
     def _has_pieces(self) -> bool:
         return self._reader is not None and self._reader.has_fragments
@@ -983,7 +997,8 @@ class Stream:
             # Nothing that arrived is lost: it was read, so it is bounded.
             pending, self._pending = self._pending, b""
             self._high = None
-            self._held = self._queue_full = False
+            self._held = 0
+            self._queue_full = False
             self._process(pending)
         self.is_lost = True
         self.is_open = False

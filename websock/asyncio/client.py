@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
-from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -219,7 +219,7 @@ class connect:
         ping_timeout: Seconds to wait for their pongs; ``None`` for no limit.
         close_timeout: Seconds to wait for the end of the connection when closing
             it; ``None`` for no limit.
-        reconnect_delays: Makes, when iterating, a generator of delays in seconds
+        reconnect_delays: Makes, when iterating, an iterator of delays in seconds
             between failing attempts. By default they are random at first and grow;
             see :func:`websock.client.backoff`.
         max_size: Limit for incoming messages in bytes, ``None`` for no limit; or a
@@ -271,7 +271,7 @@ class connect:
         ping_interval: float | None = 20,
         ping_timeout: float | None = 20,
         close_timeout: float | None = 10,
-        reconnect_delays: Callable[[], Generator[float, None, None]] = backoff,
+        reconnect_delays: Callable[[], Iterator[float]] = backoff,
         max_size: int | tuple[int | None, int | None] | None = DEFAULT_MAX_SIZE,
         max_queue: Marks = 16,
         write_limit: int | tuple[int, int | None] = 2**15,
@@ -433,12 +433,16 @@ class connect:
 
     # -- async for ... in connect(...) -----------------------------------------------
 
-    async def __aiter__(self) -> AsyncIterator[ClientConnection]:
-        delays: Generator[float, None, None] | None = None
+    async def __aiter__(self) -> AsyncGenerator[ClientConnection, None]:
+        delays: Iterator[float] | None = None
         while True:
             try:
                 async with self as connection:
-                    yield connection
+                    try:
+                        yield connection
+                    except GeneratorExit:  # the loop was left: that is no error
+                        await connection.close()
+                        raise
                 delays = None
             except Exception as exc:
                 try:

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection"]
 
+# Reasons to hold input back, beside pause_reading().
+HOLD_FOR_WRITING = 2
+HOLD_FOR_HANDSHAKE = 4
+
 Marks = int | tuple[int | None, int | None] | None
 
 
@@ -763,7 +767,7 @@ class Connection(Stream, asyncio.BufferedProtocol):
             self.transport_paused(True)
         if self._listener is not None:
             # Echoing to a peer that does not read must not pile up.
-            self.hold_reading()
+            self.hold_reading(HOLD_FOR_WRITING)
             self._call_listener("on_pause_writing")
 
     def resume_writing(self) -> None:
@@ -775,7 +779,7 @@ class Connection(Stream, asyncio.BufferedProtocol):
             if not waiter.done():
                 waiter.set_result(None)
         if self._listener is not None:
-            self.release_reading()
+            self.release_reading(HOLD_FOR_WRITING)
             self._call_listener("on_resume_writing")
 
     async def drain(self) -> None:

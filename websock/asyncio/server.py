@@ -26,7 +26,14 @@ from ..protocol import CONNECTING, OPEN
 from ..server import ServerProtocol
 from ..typing import LoggerLike, Origin, PathLike, StatusLike, Subprotocol
 from ..version import __version__
-from .connection import Connection, Marks, broadcast, queue_marks, write_marks
+from .connection import (
+    HOLD_FOR_HANDSHAKE,
+    Connection,
+    Marks,
+    broadcast,
+    queue_marks,
+    write_marks,
+)
 from .listening import Listening, can_own_sockets
 
 __all__ = ["Server", "ServerConnection", "broadcast", "serve", "unix_serve"]
@@ -182,7 +189,7 @@ class ServerConnection(Connection):
 
     def _answer_later(self, step: Any) -> None:
         # Frames that come early stay in the socket.
-        self.hold_reading()
+        self.hold_reading(HOLD_FOR_HANDSHAKE)
         self._handshake_task = self.loop.create_task(step)
 
     async def _await_request_hook(self, result: Awaitable[Response | None]) -> None:
@@ -192,7 +199,7 @@ class ServerConnection(Connection):
         except Exception as exc:
             response = self._hook_failed("process_request", exc)
         self._conclude(response)
-        self.release_reading()
+        self.release_reading(HOLD_FOR_HANDSHAKE)
 
     async def _await_response_hook(
         self, result: Awaitable[Response | None], response: Response
@@ -202,7 +209,7 @@ class ServerConnection(Connection):
         except Exception as exc:
             response = self._hook_failed("process_response", exc)
         self._respond(response)
-        self.release_reading()
+        self.release_reading(HOLD_FOR_HANDSHAKE)
 
     def _hook_failed(self, name: str, exc: Exception) -> Response:
         self.protocol.handshake_exc = exc
