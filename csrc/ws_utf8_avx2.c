@@ -34,7 +34,9 @@ load128(const uint8_t *p)
 static WS_INLINE WS_ATTRIBUTE __m256i
 repeat256(unsigned byte)
 {
-    return _mm256_set1_epi8((char)byte);
+    __m256i v = _mm256_set1_epi8((char)byte);
+    __asm__("" : "+x"(v));
+    return v;
 }
 
 static WS_INLINE WS_ATTRIBUTE __m128i
@@ -175,10 +177,10 @@ ends(const uint8_t *p)
     return ~(uint32_t)_mm256_movemask_epi8(continuations256(load256(p + 1)));
 }
 
-static WS_INLINE WS_ATTRIBUTE size_t
-count(uint32_t byte)
+static WS_INLINE WS_ATTRIBUTE unsigned
+ws_popcount(uint32_t m)
 {
-    return (size_t)_mm_popcnt_u32(byte);
+    return (unsigned)_mm_popcnt_u32(m);
 }
 
 static WS_INLINE WS_ATTRIBUTE __m128i
@@ -214,21 +216,20 @@ store1(uint8_t *dst, __m128i low, uint32_t end)
         (const __m128i *)(const void *)ws_utf8_pack8[end >> 8 & 0xff]);
 
     _mm_storel_epi64((__m128i *)(void *)dst, _mm_shuffle_epi8(low, lower));
-    dst += count(end & 0xff);
+    dst += ws_popcount(end & 0xff);
     _mm_storel_epi64(
         (__m128i *)(void *)dst,
         _mm_shuffle_epi8(low, _mm_add_epi8(upper, repeat128(8))));
-    return dst + count(end >> 8 & 0xff);
+    return dst + ws_popcount(end >> 8 & 0xff);
 }
 
 static WS_INLINE WS_ATTRIBUTE uint8_t *
-pair1(uint8_t *dst, const uint8_t *p)
+pair1(uint8_t *dst, const uint8_t *p, uint32_t end)
 {
     const __m256i last = load256(p);
     const __m256i previous =
         _mm256_and_si256(load256(p - 1), continuations256(last));
     const __m256i low = low_bytes(last, previous);
-    const uint32_t end = ends(p);
 
     dst = store1(dst, _mm256_castsi256_si128(low), end);
     return store1(dst, _mm256_extracti128_si256(low, 1), end >> 16);
@@ -238,11 +239,11 @@ static WS_INLINE WS_ATTRIBUTE uint16_t *
 store2(uint16_t *dst, __m128i units, uint32_t end)
 {
     store128(dst, _mm_shuffle_epi8(units, row16(end & 0xff)));
-    return dst + count(end & 0xff);
+    return dst + ws_popcount(end & 0xff);
 }
 
 static WS_INLINE WS_ATTRIBUTE uint16_t *
-pair2(uint16_t *dst, const uint8_t *p)
+pair2(uint16_t *dst, const uint8_t *p, uint32_t end)
 {
     const __m256i last = load256(p);
     const __m256i before = load256(p - 1);
@@ -254,7 +255,6 @@ pair2(uint16_t *dst, const uint8_t *p)
     const __m256i high = high_bytes(previous, second);
     const __m256i a = _mm256_unpacklo_epi8(low, high); /* 0 to 7, 16 to 23 */
     const __m256i b = _mm256_unpackhi_epi8(low, high); /* 8 to 15, 24 to 31 */
-    const uint32_t end = ends(p);
 
     dst = store2(dst, _mm256_castsi256_si128(a), end);
     dst = store2(dst, _mm256_castsi256_si128(b), end >> 8);
@@ -271,11 +271,11 @@ store4(uint32_t *dst, __m128i lower, __m128i upper, uint32_t end)
     upper = _mm_shuffle_epi8(upper, row);
     store128(dst, _mm_unpacklo_epi16(lower, upper));
     store128(dst + 4, _mm_unpackhi_epi16(lower, upper));
-    return dst + count(end & 0xff);
+    return dst + ws_popcount(end & 0xff);
 }
 
 static WS_INLINE WS_ATTRIBUTE uint32_t *
-pair4(uint32_t *dst, const uint8_t *p)
+pair4(uint32_t *dst, const uint8_t *p, uint32_t end)
 {
     const __m256i zero = _mm256_setzero_si256();
     const __m256i last = load256(p);
@@ -300,7 +300,6 @@ pair4(uint32_t *dst, const uint8_t *p)
     const __m256i b = _mm256_unpackhi_epi8(low, high);
     const __m256i c = _mm256_unpacklo_epi8(top, zero);
     const __m256i d = _mm256_unpackhi_epi8(top, zero);
-    const uint32_t end = ends(p);
 
     dst = store4(dst, _mm256_castsi256_si128(a), _mm256_castsi256_si128(c),
                  end);
@@ -337,6 +336,8 @@ widen4(uint32_t *dst, const uint8_t *p)
                             _mm256_cvtepu8_epi32(some));
     }
 }
+
+#include "ws_utf8_runs_x86.h"
 
 #include "ws_utf8_body.h"
 

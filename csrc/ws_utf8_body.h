@@ -20,11 +20,16 @@
  * characters whose *last* byte is in p[0] to p[31], and returns dst moved
  * behind them.  So windows need to know nothing of each other.
  *
- *   pair1, pair2, pair4(dst, p)   read p[-1], p[-2] or p[-3] to p[32]; store 8
- *       units from each of four places, those where the characters begin that
- *       end in p[0] to p[7], in p[8] to p[15], and so on
+ *   ends(p)               which of p[0] to p[31] end a character, a bit for
+ *                         each; reads p[1] to p[32]
+ *   pair1, pair2, pair4(dst, p, end)   read p[-1], p[-2] or p[-3] to p[31];
+ *       store 8 units from each of four places, those where the characters
+ *       begin that end in p[0] to p[7], in p[8] to p[15], and so on
  *   widen1, widen2, widen4(dst, p)   32 ASCII bytes to 32 units
  *   pair_is_ascii(p)      are p[0] to p[31] below 0x80?
+ *   is_run3(p), run3(dst, p)   are p[0] to p[23] 8 characters of 3 bytes? Then
+ *       8 units.  Reads to p[27].
+ *   is_run4(p), run4(dst, p)   p[0] to p[31] and 8 characters of 4 bytes
  */
 #define WS_PASTE2(a, b) a##_##b
 #define WS_PASTE(a, b) WS_PASTE2(a, b)
@@ -246,7 +251,9 @@ copy_units(void *dst, const void *src, size_t n)
  * is enough, and covers p[32]. */
 #define WS_NEED(longest) (24 + 7 * (longest) + 1)
 
-#define WS_DECODE(name, unit, pair, widen, from, longest)                     \
+/* Text of few characters for its bytes is likely to be nothing but characters
+ * of `longest` bytes for a while. */
+#define WS_DECODE(name, unit, pair, widen, from, longest, is_run, run8)       \
     WS_ATTRIBUTE void WS_ENTRY(name)(unit *WS_RESTRICT dst,                   \
                                      const uint8_t *WS_RESTRICT src,          \
                                      size_t n)                                \
@@ -254,7 +261,7 @@ copy_units(void *dst, const void *src, size_t n)
         enum { NEED = WS_NEED(longest) };                                     \
         framed rest;                                                          \
         unit out[BLOCK + 8];                                                  \
-        unit *end = out;                                                      \
+        unit *stop = out;                                                     \
         size_t i = 0, left = n, done = 0;                                     \
                                                                               \
         if (n < SHORT) {                                                      \
@@ -269,24 +276,54 @@ copy_units(void *dst, const void *src, size_t n)
                 if (pair_is_ascii(src + i)) {                                 \
                     widen(dst, src + i);                                      \
                     dst += 32;                                                \
-                } else {                                                      \
-                    dst = pair(dst, src + i);                                 \
+                    i += 32;                                                  \
+                    continue;                                                 \
                 }                                                             \
+                const uint32_t end = ends(src + i);                           \
+                dst = pair(dst, src + i, end);                                \
                 i += 32;                                                      \
+                if (longest > 2 && ws_popcount(end) <= 32 / longest + 1) {    \
+                    while (is_continuation(src[i])) {                         \
+                        i--;                                                  \
+                    }                                                         \
+                    for (; n - i >= NEED && is_run(src + i); dst += 8) {      \
+                        run8(dst, src + i);                                   \
+                        i += 8 * (longest);                                   \
+                    }                                                         \
+                }                                                             \
             }                                                                 \
             left = n - i;                                                     \
         }                                                                     \
         frame_text(&rest, src + i, left, i > 0);                              \
         for (; done < left; done += 32) {                                     \
-            end = pair(end, rest.text + done);                                \
+            stop =                                                            \
+                pair(stop, rest.text + done, ends(rest.text + done));         \
         }                                                                     \
         /* Each of the zeros behind the text became a unit as well. */        \
-        end -= done - left;                                                   \
-        copy_units(dst, out, (size_t)(end - out) * sizeof *out);              \
+        stop -= done - left;                                                  \
+        copy_units(dst, out, (size_t)(stop - out) * sizeof *out);             \
     }
 
-WS_DECODE(ws_utf8_decode1, uint8_t, pair1, widen1, decode1_from, 2)
-WS_DECODE(ws_utf8_decode2, uint16_t, pair2, widen2, decode2_from, 3)
-WS_DECODE(ws_utf8_decode4, uint32_t, pair4, widen4, decode4_from, 4)
+/* There is little to win with characters of 2 bytes. */
+static WS_INLINE int
+is_run2(const uint8_t *p)
+{
+    (void)p;
+    return 0;
+}
+
+static WS_INLINE void
+run2(uint8_t *dst, const uint8_t *p)
+{
+    (void)dst;
+    (void)p;
+}
+
+WS_DECODE(ws_utf8_decode1, uint8_t, pair1, widen1, decode1_from, 2, is_run2,
+          run2)
+WS_DECODE(ws_utf8_decode2, uint16_t, pair2, widen2, decode2_from, 3, is_run3,
+          run3)
+WS_DECODE(ws_utf8_decode4, uint32_t, pair4, widen4, decode4_from, 4, is_run4,
+          run4)
 
 #endif

@@ -68,16 +68,70 @@ v_bits(vec v)
     return vgetq_lane_u16(PAIRS(sums), 0);
 }
 
-/* Of a byte. */
 OP unsigned
-ws_popcount(unsigned m)
+ws_popcount(uint32_t m)
 {
-    m = m - (m >> 1 & 0x55);
-    m = (m & 0x33) + (m >> 2 & 0x33);
-    return (m + (m >> 4)) & 0x0f;
+    return vaddv_u8(vcnt_u8(vcreate_u8(m)));
 }
 
 #include "ws_utf8_v128.h"
+
+/* Runs of characters of 3 or 4 bytes: NEON loads the first bytes of 8 of them
+ * into one register, their second bytes into another, and so on. */
+
+OP uint64_t
+more8(uint8x8_t v)
+{
+    const uint8x8_t more = vclt_s8(vreinterpret_s8_u8(v), vdup_n_s8(-64));
+    return vget_lane_u64(vreinterpret_u64_u8(more), 0);
+}
+
+OP int
+is_run3(const uint8_t *p)
+{
+    const uint8x8x3_t v = vld3_u8(p);
+    return more8(v.val[0]) == 0
+           && (more8(v.val[1]) & more8(v.val[2])) == UINT64_MAX;
+}
+
+OP void
+run3(uint16_t *dst, const uint8_t *p)
+{
+    const uint8x8x3_t v = vld3_u8(p);
+    const uint8x8_t six = vdup_n_u8(0x3f);
+    const uint16x8_t lead = vshlq_n_u16(vmovl_u8(v.val[0]), 12);
+    const uint16x8_t middle = vshll_n_u8(vand_u8(v.val[1], six), 6);
+    const uint16x8_t last = vmovl_u8(vand_u8(v.val[2], six));
+
+    vst1q_u16(dst, vorrq_u16(lead, vorrq_u16(middle, last)));
+}
+
+OP int
+is_run4(const uint8_t *p)
+{
+    const uint8x8x4_t v = vld4_u8(p);
+    return more8(v.val[0]) == 0
+           && (more8(v.val[1]) & more8(v.val[2]) & more8(v.val[3]))
+                  == UINT64_MAX;
+}
+
+OP void
+run4(uint32_t *dst, const uint8_t *p)
+{
+    const uint8x8x4_t v = vld4_u8(p);
+    const uint8x8_t six = vdup_n_u8(0x3f);
+    /* the upper and the lower 12 bits, of which the upper are 9 */
+    const uint16x8_t upper =
+        vorrq_u16(vshll_n_u8(vand_u8(v.val[0], vdup_n_u8(0x07)), 6),
+                  vmovl_u8(vand_u8(v.val[1], six)));
+    const uint16x8_t lower = vorrq_u16(vshll_n_u8(vand_u8(v.val[2], six), 6),
+                                       vmovl_u8(vand_u8(v.val[3], six)));
+
+    vst1q_u32(dst, vorrq_u32(vshll_n_u16(vget_low_u16(upper), 12),
+                             vmovl_u16(vget_low_u16(lower))));
+    vst1q_u32(dst + 4, vorrq_u32(vshll_n_u16(vget_high_u16(upper), 12),
+                                 vmovl_u16(vget_high_u16(lower))));
+}
 
 #include "ws_utf8_body.h"
 

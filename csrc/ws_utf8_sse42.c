@@ -70,6 +70,8 @@ v_top(vec v)
 
 #include "ws_utf8_v128.h"
 
+#include "ws_utf8_runs_x86.h"
+
 #include "ws_utf8_body.h"
 
 #endif /* WS_X86 */

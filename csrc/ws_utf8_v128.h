@@ -20,7 +20,7 @@
  * v_top(v)                 the largest byte
  * v_store_half(p, v)       the lower 8 bytes
  * v_row8(m), v_row16(m)    rows of ws_utf8_pack.h
- * ws_popcount(m)           of a byte
+ * ws_popcount(m)           of 32 bits
  */
 
 static WS_INLINE WS_ATTRIBUTE vec
@@ -110,11 +110,12 @@ block_is_bad(const uint8_t *p, gather *g)
 
 /* Decoding --------------------------------------------------------------- */
 
-/* Which bytes of p[0] to p[15] end a character: a bit for each. */
-static WS_INLINE WS_ATTRIBUTE unsigned
+/* Which bytes of p[0] to p[31] end a character: a bit for each. */
+static WS_INLINE WS_ATTRIBUTE uint32_t
 ends(const uint8_t *p)
 {
-    return ~v_bits(v_more(v_load(p + 1))) & 0xffff;
+    return ~(v_bits(v_more(v_load(p + 1)))
+             | v_bits(v_more(v_load(p + 17))) << 16);
 }
 
 /* The low byte of the character that ends at each byte. */
@@ -134,21 +135,20 @@ high_bytes(vec previous, vec second)
 }
 
 static WS_INLINE WS_ATTRIBUTE uint8_t *
-window1(uint8_t *dst, const uint8_t *p)
+window1(uint8_t *dst, const uint8_t *p, uint32_t end)
 {
     const vec last = v_load(p);
     const vec previous = v_and(v_load(p - 1), v_more(last));
     const vec low = low_bytes(last, previous);
-    const unsigned end = ends(p);
 
     v_store_half(dst, v_look(low, v_row8(end & 0xff)));
     dst += ws_popcount(end & 0xff);
-    v_store_half(dst, v_look(low, v_add(v_row8(end >> 8), v_repeat(8))));
-    return dst + ws_popcount(end >> 8);
+    v_store_half(dst, v_look(low, v_add(v_row8(end >> 8 & 0xff), v_repeat(8))));
+    return dst + ws_popcount(end >> 8 & 0xff);
 }
 
 static WS_INLINE WS_ATTRIBUTE uint16_t *
-window2(uint16_t *dst, const uint8_t *p)
+window2(uint16_t *dst, const uint8_t *p, uint32_t end)
 {
     const vec last = v_load(p);
     const vec before = v_load(p - 1);
@@ -158,12 +158,11 @@ window2(uint16_t *dst, const uint8_t *p)
         v_and(v_load(p - 2), v_and(is_more, v_more(before)));
     const vec low = low_bytes(last, previous);
     const vec high = high_bytes(previous, second);
-    const unsigned end = ends(p);
 
     v_store(dst, v_look(v_lower(low, high), v_row16(end & 0xff)));
     dst += ws_popcount(end & 0xff);
-    v_store(dst, v_look(v_upper(low, high), v_row16(end >> 8)));
-    return dst + ws_popcount(end >> 8);
+    v_store(dst, v_look(v_upper(low, high), v_row16(end >> 8 & 0xff)));
+    return dst + ws_popcount(end >> 8 & 0xff);
 }
 
 static WS_INLINE WS_ATTRIBUTE void
@@ -176,7 +175,7 @@ store4(uint32_t *dst, vec lower, vec upper, vec row)
 }
 
 static WS_INLINE WS_ATTRIBUTE uint32_t *
-window4(uint32_t *dst, const uint8_t *p)
+window4(uint32_t *dst, const uint8_t *p, uint32_t end)
 {
     const vec zero = v_repeat(0);
     const vec last = v_load(p);
@@ -193,30 +192,29 @@ window4(uint32_t *dst, const uint8_t *p)
         v_and(is_fourth,
               v_or(v_and(v_right(second, 4), v_repeat(0x03)),
                    v_and(v_left(v_load(p - 3), 2), v_repeat(0x1c))));
-    const unsigned end = ends(p);
 
     store4(dst, v_lower(low, high), v_lower(top, zero), v_row16(end & 0xff));
     dst += ws_popcount(end & 0xff);
-    store4(dst, v_upper(low, high), v_upper(top, zero), v_row16(end >> 8));
-    return dst + ws_popcount(end >> 8);
+    store4(dst, v_upper(low, high), v_upper(top, zero), v_row16(end >> 8 & 0xff));
+    return dst + ws_popcount(end >> 8 & 0xff);
 }
 
 static WS_INLINE WS_ATTRIBUTE uint8_t *
-pair1(uint8_t *dst, const uint8_t *p)
+pair1(uint8_t *dst, const uint8_t *p, uint32_t end)
 {
-    return window1(window1(dst, p), p + 16);
+    return window1(window1(dst, p, end), p + 16, end >> 16);
 }
 
 static WS_INLINE WS_ATTRIBUTE uint16_t *
-pair2(uint16_t *dst, const uint8_t *p)
+pair2(uint16_t *dst, const uint8_t *p, uint32_t end)
 {
-    return window2(window2(dst, p), p + 16);
+    return window2(window2(dst, p, end), p + 16, end >> 16);
 }
 
 static WS_INLINE WS_ATTRIBUTE uint32_t *
-pair4(uint32_t *dst, const uint8_t *p)
+pair4(uint32_t *dst, const uint8_t *p, uint32_t end)
 {
-    return window4(window4(dst, p), p + 16);
+    return window4(window4(dst, p, end), p + 16, end >> 16);
 }
 
 static WS_INLINE WS_ATTRIBUTE void

@@ -7,7 +7,6 @@ import base64
 import logging
 import socket
 import ssl
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +19,7 @@ from scripted import (
     loop_fixture,
     read_frame,
     refuse,
+    run_on,
     say_bye,
     scripted,
     tls_fixture,
@@ -28,7 +28,7 @@ from websockets.asyncio.server import serve as their_serve
 from wire import frame
 
 import websock
-from websock.asyncio.client import ClientConnection, connect, unix_connect
+from websock.asyncio.client import ClientConnection, connect
 from websock.client import ClientProtocol
 from websock.exceptions import (
     ConnectionClosed,
@@ -78,7 +78,7 @@ def test_context_manager(run: Run) -> None:
                 assert [e.name for e in ws.protocol.extensions] == [
                     "permessage-deflate"
                 ]
-            assert ws.state is State.CLOSED
+            assert ws.state.name == "CLOSED"
             assert ws.close_code == 1000
 
     run(main())
@@ -380,90 +380,31 @@ def test_logger(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     assert "> GET / HTTP/1.1" in caplog.messages
 
 
-# -- where to connect to -------------------------------------------------------------
+# -- loops ---------------------------------------------------------------------------
 
 
-def test_host_and_port(run: Run) -> None:
-    async def main() -> None:
-        async with scripted(echo) as server:
-            async with connect(
-                "ws://example.com/", host=LOOPBACK, port=server.port
-            ) as ws:
-                assert ws.remote_address == (LOOPBACK, server.port)
-            assert server.peers[0].all("Host") == ["example.com"]
+class WithoutReaders(asyncio.SelectorEventLoop):
+    """A loop like Windows' proactor: it cannot watch sockets for others."""
 
-    run(main())
+    add_reader = asyncio.AbstractEventLoop.add_reader
 
 
-def test_local_addr(run: Run) -> None:
-    async def main() -> None:
-        async with scripted(echo) as server:
-            async with connect(server.uri, local_addr=("127.0.0.2", 0)) as ws:
-                assert ws.local_address[0] == "127.0.0.2"
-
-    run(main())
-
-
-def test_no_delay(run: Run) -> None:
-    async def main() -> None:
-        async with scripted(echo) as server:
-            async with connect(server.uri) as ws:
-                sock = ws.transport.get_extra_info("socket")
-                assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-
-    run(main())
-
-
-def test_socket_of_the_caller(run: Run) -> None:
-    async def main() -> None:
-        async with scripted(echo) as server:
-            sock = socket.create_connection((LOOPBACK, server.port))  # it blocks
-            async with connect("ws://example.com/", sock=sock) as ws:
-                await ws.send("hello")
-                assert await ws.recv() == "hello"
-                assert ws.remote_address == (LOOPBACK, server.port)
-            assert sock.fileno() == -1
-            with pytest.raises(ValueError, match="sock is closed"):
-                await connect("ws://example.com/", sock=sock)
-
-    run(main())
-
-
-def test_socket_that_is_not_connected(run: Run) -> None:
-    async def main() -> None:
-        sock = socket.socket()
-        with pytest.raises(OSError, match="not connected"):
-            await connect("ws://example.com/", sock=sock)
-        assert sock.fileno() == -1
-
-    run(main())
-
-
-@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="there are no Unix sockets")
 @pytest.mark.parametrize("secure", [False, True])
-def test_unix(run: Run, tls: TLS, tmp_path: Path, secure: bool) -> None:
+def test_loop_without_readers(tls: TLS, secure: bool) -> None:
     async def main() -> None:
-        path = tmp_path / "socket"
         options: dict[str, Any] = {"ssl": tls.client} if secure else {}
-        server_tls = tls.server if secure else None
-        async with scripted(echo, tls=server_tls, path=str(path)) as server:
-            async with unix_connect(path, compression=None, **options) as ws:
+        async with scripted(echo, tls=tls.server if secure else None) as server:
+            async with connect(server.uri, compression=None, **options) as ws:
                 await ws.send("hello")
                 assert await ws.recv() == "hello"
-            assert server.peers[0].all("Host") == ["localhost"]
-            uri = f"{'wss' if secure else 'ws'}://localhost/chat"
-            async with unix_connect(str(path), uri, **options):
-                pass
-            assert server.peers[1].line == "GET /chat HTTP/1.1"
-            sock = socket.socket(socket.AF_UNIX)
-            sock.connect(str(path))
-            async with unix_connect(sock=sock, compression=None, **options) as ws:
-                await ws.send("again")
-                assert await ws.recv() == "again"
-        with pytest.raises(FileNotFoundError):
-            await unix_connect(tmp_path / "nothing")
+                assert ws.remote_address == (LOOPBACK, server.port)
+                assert isinstance(ws.transport, asyncio.Transport)
+            assert ws.close_code == 1000
+        async with scripted(refuse("403 No")) as server:
+            with pytest.raises(InvalidStatus):
+                await connect(server.uri)
 
-    run(main())
+    run_on(WithoutReaders, main())
 
 
 # -- TLS -----------------------------------------------------------------------------

@@ -11,12 +11,19 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
-from scripted import LOOPBACK, TLS, Peer, Run, echo, loop_fixture, refuse, scripted
-from scripted import tls_fixture
+from scripted import (
+    TLS,
+    Peer,
+    Run,
+    echo,
+    loop_fixture,
+    refuse,
+    scripted,
+    tls_fixture,
+)
 
 import websock
 from websock.asyncio.client import connect, unix_connect
-from websock.asyncio.sockets import connect_tcp
 from websock.exceptions import (
     ConnectionClosed,
     HeaderLineTooLong,
@@ -64,10 +71,6 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_invalid_uri(uri: str, text: str) -> None:
     with pytest.raises(InvalidURI, match=text):
         connect(uri)
-
-
-def unconnected() -> socket.socket:
-    return socket.socket()
 
 
 WRONG: list[tuple[str, dict[str, Any], type[Exception], str]] = [
@@ -159,148 +162,6 @@ def test_listener_with_a_coroutine_function() -> None:
             connect("ws://localhost/", listener=listener)
 
 
-# -- addresses -----------------------------------------------------------------------
-
-
-class Names:
-    """A loop that resolves names its own way, and connects when it is told to."""
-
-    def __init__(self, addresses: list[tuple[Any, ...]]) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.addresses = addresses
-        self.silent: set[str] = set()
-        self.tried: list[str] = []
-        self.sockets: list[socket.socket] = []
-
-    def create_task(self, coroutine: Any) -> Any:
-        return self.loop.create_task(coroutine)
-
-    async def getaddrinfo(self, host: str, port: int, **options: Any) -> Any:
-        return [
-            (socket.AF_INET, socket.SOCK_STREAM, 6, "", address)
-            for address in self.addresses
-        ]
-
-    async def sock_connect(self, sock: socket.socket, address: Any) -> None:
-        self.tried.append(address[0])
-        self.sockets.append(sock)
-        if address[0] in self.silent:
-            await asyncio.Event().wait()
-        await self.loop.sock_connect(sock, address)
-
-
-async def closed_port() -> int:
-    with socket.create_server((LOOPBACK, 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
-
-
-def test_refused(run: Run) -> None:
-    async def main() -> None:
-        port = await closed_port()
-        with pytest.raises(ConnectionRefusedError, match=LOOPBACK):
-            await connect(f"ws://{LOOPBACK}:{port}/")
-
-    run(main())
-
-
-def test_second_address(run: Run) -> None:
-    async def main() -> None:
-        async with scripted(Peer.ended) as server:
-            port = await closed_port()
-            loop: Any = Names([(LOOPBACK, port), (LOOPBACK, server.port)])
-            sock, address = await connect_tcp(loop, "name", 1)
-            assert address == (LOOPBACK, server.port)
-            assert sock.getblocking() is False
-            sock.close()
-
-    run(main())
-
-
-@pytest.mark.parametrize("delay", [None, 0])
-def test_all_addresses_fail(run: Run, delay: float | None) -> None:
-    async def main() -> None:
-        ports = [await closed_port(), await closed_port()]
-        loop: Any = Names([(LOOPBACK, port) for port in ports])
-        with pytest.raises(ConnectionRefusedError) as caught:
-            await connect_tcp(loop, "name", 1, happy_eyeballs_delay=delay)
-        assert "cannot connect to name, 2 attempts failed" in str(caught.value)
-        assert all(str(port) in str(caught.value) for port in ports)
-        with pytest.raises(ExceptionGroup) as group:
-            await connect_tcp(
-                loop, "name", 1, happy_eyeballs_delay=delay, all_errors=True
-            )
-        assert [type(e) for e in group.value.exceptions] == [ConnectionRefusedError] * 2
-        assert all(sock.fileno() == -1 for sock in loop.sockets)
-
-    run(main())
-
-
-def test_different_errors_become_one(run: Run) -> None:
-    async def main() -> None:
-        loop: Any = Names([(LOOPBACK, await closed_port()), ("255.255.255.255", 1)])
-        with pytest.raises(OSError, match="2 attempts failed: .*Errno.*Errno"):
-            await connect_tcp(loop, "name", 1)
-
-    run(main())
-
-
-def test_silent_address(run: Run) -> None:
-    async def main() -> None:
-        async with scripted(Peer.ended) as server:
-            port = await closed_port()
-            loop: Any = Names(
-                [("127.0.0.3", port), ("127.0.0.2", port), (LOOPBACK, server.port)]
-            )
-            loop.silent = {"127.0.0.3"}
-            sock, address = await connect_tcp(loop, "name", 1, happy_eyeballs_delay=0)
-            assert address == (LOOPBACK, server.port)
-            assert loop.tried == ["127.0.0.3", "127.0.0.2", LOOPBACK]
-            assert [s.fileno() == -1 for s in loop.sockets] == [True, True, False]
-            sock.close()
-
-    run(main())
-
-
-def test_race_is_cancelled(run: Run) -> None:
-    async def main() -> None:
-        loop: Any = Names([("127.0.0.2", 1), ("127.0.0.3", 1)])
-        loop.silent = {"127.0.0.2", "127.0.0.3"}
-        task = asyncio.create_task(
-            connect_tcp(loop, "name", 1, happy_eyeballs_delay=0)
-        )
-        while len(loop.tried) < 2:
-            await asyncio.sleep(0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert all(sock.fileno() == -1 for sock in loop.sockets)
-
-    run(main())
-
-
-def test_names(run: Run) -> None:
-    async def main() -> None:
-        with pytest.raises(socket.gaierror, match="host name cannot be resolved: aaa"):
-            await connect("ws://" + "a" * 64 + "/")
-        loop: Any = Names([])
-        with pytest.raises(OSError, match="host has no address: name"):
-            await connect_tcp(loop, "name", 1)
-
-    run(main())
-
-
-def test_local_address_that_is_not_here(run: Run) -> None:
-    async def main() -> None:
-        port = await closed_port()
-        with pytest.raises(OSError, match="cannot bind to .'192.0.2.1', 0"):
-            await connect(f"ws://{LOOPBACK}:{port}/", local_addr=("192.0.2.1", 0))
-        with pytest.raises(OSError, match="not of family AF_INET"):
-            await connect(f"ws://{LOOPBACK}:{port}/", local_addr=("::1", 0))
-
-    run(main())
-
-
 # -- the handshake -------------------------------------------------------------------
 
 
@@ -348,14 +209,16 @@ def test_connection_ends_in_the_handshake(run: Run, data: bytes, end: str) -> No
     run(main())
 
 
-def test_connection_ends_before_the_request(run: Run) -> None:
+@pytest.mark.parametrize("secure", [False, True])
+def test_connection_ends_before_the_request(run: Run, tls: TLS, secure: bool) -> None:
     async def nothing(peer: Peer) -> None:
         pass
 
     async def main() -> None:
-        async with scripted(nothing) as server:
+        options: dict[str, Any] = {"ssl": tls.client} if secure else {}
+        async with scripted(nothing, tls=tls.server if secure else None) as server:
             with pytest.raises(InvalidMessage) as caught:
-                await connect(server.uri)
+                await connect(server.uri, **options)
             assert isinstance(caught.value.__cause__, EOFError)
 
     run(main())
@@ -452,7 +315,8 @@ def test_open_timeout(run: Run, tls: TLS, stage: str) -> None:
         stages = Stages()
         script = stages.script if stage == "response" else stages.silence
         async with scripted(script) as server:
-            uri, options = server.uri, {}
+            uri = server.uri
+            options: dict[str, Any] = {}
             if stage == "tls":
                 uri, options = uri.replace("ws:", "wss:"), {"ssl": tls.client}
             text = "timed out during opening handshake"
@@ -468,7 +332,8 @@ def test_cancel(run: Run, tls: TLS, stage: str) -> None:
         stages = Stages()
         script = stages.script if stage == "response" else stages.silence
         async with scripted(script) as server:  # which waits for the client to leave
-            uri, options = server.uri, {}
+            uri = server.uri
+            options: dict[str, Any] = {}
             if stage == "tls":
                 uri, options = uri.replace("ws:", "wss:"), {"ssl": tls.client}
 
@@ -493,7 +358,7 @@ def test_cancel_after_every_number_of_turns(run: Run, tls: TLS, secure: bool) ->
             pass  # the client was cancelled
 
     async def main() -> None:
-        options = {"ssl": tls.client} if secure else {}
+        options: dict[str, Any] = {"ssl": tls.client} if secure else {}
         async with scripted(script, tls=tls.server if secure else None) as server:
 
             async def connecting() -> None:

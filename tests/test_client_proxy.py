@@ -322,7 +322,8 @@ def test_redirect_through_a_proxy(run: Run) -> None:
         (answering(b"nonsense\r\n\r\n"), InvalidProxyMessage, "valid HTTP response"),
         (answering(b"HTTP/1.1 200", ends=True), InvalidProxyMessage, "valid HTTP"),
         (answering(b"", ends=True), InvalidProxyMessage, "valid HTTP response"),
-        (answering(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 9000), InvalidProxyMessage, ""),
+        (answering(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 9000), InvalidProxyMessage,
+         "HTTP"),
         (
             answering(b"HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 101 Switching\r\n"),
             InvalidProxyMessage,
@@ -335,7 +336,7 @@ def test_proxy_fails(
 ) -> None:
     async def main() -> None:
         async with scripted(script, tls=tls.server if secure else None) as proxy:
-            options = {"proxy_ssl": tls.client} if secure else {}
+            options: dict[str, Any] = {"proxy_ssl": tls.client} if secure else {}
             url = proxied("https" if secure else "http", proxy.port)
             with pytest.raises(kind, match=text):
                 await connect("ws://example.com/", proxy=url, **options)
@@ -351,7 +352,7 @@ def test_server_refuses_through_a_proxy(run: Run, tls: TLS) -> None:
                 scripted(script) as server,
                 scripted(http_proxy, tls=tls.server if secure else None) as proxy,
             ):
-                options = {"proxy_ssl": tls.client} if secure else {}
+                options: dict[str, Any] = {"proxy_ssl": tls.client} if secure else {}
                 url = proxied("https" if secure else "http", proxy.port)
                 with pytest.raises(InvalidStatus, match="HTTP 403"):
                     await connect(server.uri, proxy=url, **options)

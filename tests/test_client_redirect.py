@@ -286,7 +286,9 @@ def test_with_a_socket(run: Run) -> None:
     async def main() -> None:
         async with scripted(to("/x")) as server:
             sock = socket.create_connection((LOOPBACK, server.port))
-            with pytest.raises(ValueError, match="socket given serves for one") as caught:
+            with pytest.raises(
+                ValueError, match="socket given serves for one"
+            ) as caught:
                 await connect(server.uri, sock=sock)
             assert isinstance(caught.value.__cause__, InvalidStatus)
 

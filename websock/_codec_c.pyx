@@ -89,8 +89,8 @@ cdef class FrameReader:
 
     @property
     def in_message(self):
-        """Whether a fragmented message has begun and not ended."""
-        return self.opcode != 0
+        """Whether a message has begun and not ended, and still can."""
+        return self.opcode != 0 and self.error is None
 
     @property
     def has_fragments(self):

@@ -131,8 +131,8 @@ class FrameReader:
 
     @property
     def in_message(self) -> bool:
-        """Whether a fragmented message has begun and not ended."""
-        return self._opcode != 0
+        """Whether a message has begun and not ended, and still can."""
+        return self._opcode != 0 and self.error is None
 
     @property
     def has_fragments(self) -> bool:
@@ -181,11 +181,9 @@ class FrameReader:
             # connection like the peer's, after the events before it.
             self.error = exc
             event = None
-        if self.closed or self.error is not None:
-            self._buffer = bytearray()
-            self._pos = 0
-        elif event is None:
-            del self._buffer[: self._pos]
+        if event is None or event[0] == OP_CLOSE:
+            over = event is not None or self.error is not None
+            del self._buffer[: len(self._buffer) if over else self._pos]
             self._pos = 0
         return event
 

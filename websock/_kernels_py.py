@@ -272,8 +272,12 @@ class Utf8Validator:
     @staticmethod
     def _first_wrong(text: bytes, at: int) -> int:
         """Return which byte of the character that begins at ``at`` cannot be."""
-        state: tuple[int, int, int] | None = _BOUNDARY
-        while at < len(text) and (state := _next_range(state, text[at])):
+        state = _BOUNDARY
+        while at < len(text):
+            after = _next_range(state, text[at])
+            if after is None:
+                break
+            state = after
             at += 1
         return at
 

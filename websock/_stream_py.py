@@ -114,7 +114,7 @@ class Recv:
         self.failing = False  # only the end of the connection is awaited
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        return self  # type: ignore[return-value]
+        return self
 
     __iter__ = __await__
 
@@ -238,7 +238,7 @@ class Done:
     __slots__ = ()
 
     def __await__(self) -> Generator[Any, Any, None]:
-        return self  # type: ignore[return-value]
+        return self
 
     __iter__ = __await__
 
@@ -346,7 +346,7 @@ class Stream:
         self.streaming = False
 
         self._writer: FrameWriter | None = None
-        self._segments: deque[bytes] = deque()
+        self._segments: deque[bytes | memoryview] = deque()
         self._unsent = 0
         self._sent_turn = 0
         self._dirty = False
@@ -740,13 +740,14 @@ class Stream:
                     self.io.write(data)
                 return
             sent = self._send_some(data)
-            if sent == len(data) or self._broken:
+            if sent < 0 or sent == len(data):
                 return
             data = data[sent:]
             self._watch_writes()
         self._append(data)
 
-    def _send_some(self, data: bytes) -> int:
+    def _send_some(self, data: BytesLike) -> int:
+        """Return how much the socket took, -1 when it is broken."""
         assert self.sock is not None
         try:
             return self.sock.send(data)
@@ -754,7 +755,7 @@ class Stream:
             return 0
         except OSError as exc:
             self._io_failed(exc)
-            return 0
+            return -1
 
     def _io_failed(self, exc: OSError) -> None:
         """The socket is broken: close it soon, when what was read is delivered."""
@@ -810,11 +811,11 @@ class Stream:
                 segments.clear()
                 segments.append(joined)
             sent = self._send_some(segments[0])
-            if self._broken:
+            if sent < 0:
                 return
             self._unsent -= sent
             if sent < len(segments[0]):
-                segments[0] = segments[0][sent:]
+                segments[0] = memoryview(segments[0])[sent:]
                 break
             segments.popleft()
         if segments:
@@ -880,7 +881,7 @@ class Stream:
         self.write_bytes(self._writer.message(message, text))
         if self.write_paused:
             return self.drain()
-        return DONE  # type: ignore[return-value]
+        return DONE
 
     def send_nowait(self, message: DataLike, *, text: bool | None = None) -> None:
         """Send a message without waiting, whatever is unsent already.

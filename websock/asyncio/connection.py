@@ -12,7 +12,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, Mapping
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
@@ -22,7 +30,7 @@ from ..exceptions import ConcurrencyError, ConnectionClosed, ProtocolError
 from ..frames import Close, CloseCode
 from ..http11 import Request, Response
 from ..listener import Listener
-from ..protocol import CLOSED, OPEN, Protocol, State
+from ..protocol import CLOSED, CONNECTING, OPEN, Protocol, State
 from ..timers import Timer
 from ..typing import BytesLike, Data, DataLike, LoggerLike, Subprotocol
 from .transport import SocketTransport
@@ -178,8 +186,6 @@ class Connection(Stream, asyncio.BufferedProtocol):
     @property
     def local_address(self) -> Any:
         """Address of this end: ``(host, port)`` for IPv4; see ``getsockname()``."""
-        if self.io is not None:
-            return self.io.get_extra_info("sockname")
         if self._sockname is None and self.sock is not None:
             try:
                 self._sockname = self.sock.getsockname()
@@ -190,8 +196,6 @@ class Connection(Stream, asyncio.BufferedProtocol):
     @property
     def remote_address(self) -> Any:
         """Address of the peer: ``(host, port)`` for IPv4; see ``getpeername()``."""
-        if self.io is not None:
-            return self.io.get_extra_info("peername")
         if self._peername is None and self.sock is not None:
             try:
                 self._peername = self.sock.getpeername()
@@ -251,23 +255,23 @@ class Connection(Stream, asyncio.BufferedProtocol):
 
     if TYPE_CHECKING:
 
-        @overload  # type: ignore[override]
-        def recv(self, decode: Literal[True]) -> Awaitable[str]: ...
+        @overload
+        def recv(self, decode: Literal[True]) -> Coroutine[Any, Any, str]: ...
 
         @overload
-        def recv(self, decode: Literal[False]) -> Awaitable[bytes]: ...
+        def recv(self, decode: Literal[False]) -> Coroutine[Any, Any, bytes]: ...
 
         @overload
-        def recv(self, decode: bool | None = None) -> Awaitable[Data]: ...
+        def recv(self, decode: bool | None = None) -> Coroutine[Any, Any, Data]: ...
 
-        def recv(self, decode: bool | None = None) -> Awaitable[Data]: ...
+        def recv(self, decode: bool | None = None) -> Coroutine[Any, Any, Data]: ...
 
         def send(
             self,
             message: DataLike | Iterable[DataLike] | AsyncIterable[DataLike],
             *,
             text: bool | None = None,
-        ) -> Awaitable[None]: ...
+        ) -> Coroutine[Any, Any, None]: ...
 
     @overload
     def recv_streaming(self, decode: Literal[True]) -> AsyncIterator[str]: ...
@@ -301,7 +305,7 @@ class Connection(Stream, asyncio.BufferedProtocol):
         self.streaming = True
         begun = False
         try:
-            pieces: list[bytes] | list[str]
+            pieces: list[bytes]
             decoder = None
             while True:
                 got = await self.recv_pieces()
@@ -321,14 +325,19 @@ class Connection(Stream, asyncio.BufferedProtocol):
                         yield piece
                         continue
                     try:
-                        yield decoder.decode(piece, done and number == len(pieces))
+                        text = decoder.decode(piece, done and number == len(pieces))
                     except UnicodeDecodeError as exc:
                         self.decoding_failed(exc)
                         await self.wait_closed()
                         raise self.closed_error() from None
+                    yield text
                 if done:
                     begun = False
                     return
+        except ConnectionClosed:
+            # There is no rest of the message; further calls say so too.
+            begun = self.streaming = False
+            raise
         finally:
             if not begun:
                 self.streaming = False
@@ -360,7 +369,10 @@ class Connection(Stream, asyncio.BufferedProtocol):
             ValueError: When the code or the reason cannot be sent.
         """
         Close(code, reason).check()
-        if self.protocol.state is not OPEN:
+        state = self.protocol.state
+        if state is CONNECTING:
+            self.fail(code, reason)
+        if state is not OPEN:
             return
         if self.fragmenting:
             self.fail(CloseCode.INTERNAL_ERROR, "close during fragmented message")
@@ -370,13 +382,20 @@ class Connection(Stream, asyncio.BufferedProtocol):
 
     async def wait_closed(self) -> None:
         """Wait until the connection is closed, by whichever side."""
-        if self.is_lost:
-            return
+        if not self.is_lost:
+            if self._lost_waiters is None:
+                self._lost_waiters = []
+            await self._wait_among(self._lost_waiters)
+
+    async def _wait_among(self, waiters: list[asyncio.Future[None]]) -> None:
+        """Wait for what others may be waiting for too; leave no trace."""
         waiter = self.loop.create_future()
-        if self._lost_waiters is None:
-            self._lost_waiters = []
-        self._lost_waiters.append(waiter)
-        await waiter
+        waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            if waiter.cancelled():
+                waiters.remove(waiter)
 
     async def ping(self, data: DataLike | None = None) -> Awaitable[float]:
         """Send a ping.
@@ -408,6 +427,8 @@ class Connection(Stream, asyncio.BufferedProtocol):
         waiter.add_done_callback(_retrieve_exception)
         pings[payload] = (waiter, self.loop.time())
         self.send_control(OP_PING, payload)
+        if self.write_paused:
+            await self.drain()
         return waiter
 
     async def pong(self, data: DataLike = b"") -> None:
@@ -422,6 +443,8 @@ class Connection(Stream, asyncio.BufferedProtocol):
         payload = control_payload(data)
         await self._check_open()
         self.send_control(OP_PONG, payload or b"")
+        if self.write_paused:
+            await self.drain()
 
     def fail(self, code: CloseCode | int, reason: str = "") -> None:
         """Fail the connection (RFC 6455, 7.1.7): say why, read nothing more."""
@@ -448,6 +471,9 @@ class Connection(Stream, asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin on a transport; asyncio's protocols."""
+        # With TLS, transports forget them when they are closed.
+        self._sockname = transport.get_extra_info("sockname")
+        self._peername = transport.get_extra_info("peername")
         self.attach_transport(transport)
 
     def handshake_done(self) -> None:
@@ -545,8 +571,7 @@ class Connection(Stream, asyncio.BufferedProtocol):
     def peer_ended(self) -> None:
         """The peer sent EOF: what is left to do is to close."""
         self.protocol.receive_eof()
-        self.set_closing()
-        self.send_writes()
+        self._closing()
         self.close_stream()
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -555,17 +580,17 @@ class Connection(Stream, asyncio.BufferedProtocol):
             return
         if self._connection_exc is None:
             self._connection_exc = exc
-        for timer in (self._timer, self._close_timer):
-            if timer is not None:
-                timer.cancel()
-        self._timer = self._close_timer = None
         if self.sock is not None:
             self.local_address  # noqa: B018  # for logs, once the socket is closed
         listener = self._listener
         # Input that was held back is delivered first: it came before the end.
         self.mark_lost()
+        for timer in (self._timer, self._close_timer):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._close_timer = None
         self.protocol.receive_eof()
-        self._end_waits(exc)
+        self._end_waits()
         if listener is not None and self.response is not None:
             rcvd = self.protocol.close_rcvd
             code = CloseCode.ABNORMAL_CLOSURE if rcvd is None else rcvd.code
@@ -573,8 +598,10 @@ class Connection(Stream, asyncio.BufferedProtocol):
                 listener.on_close(self, int(code), "" if rcvd is None else rcvd.reason)
             except Exception:
                 self.logger.exception("listener failed in on_close")
+        # They refer to the connection: without them it is freed at once.
+        self._transport = self._logger = None
 
-    def _end_waits(self, exc: BaseException | None) -> None:
+    def _end_waits(self) -> None:
         pings, self._pings = self._pings, None
         if pings:
             for ping_waiter, _ in pings.values():
@@ -595,8 +622,13 @@ class Connection(Stream, asyncio.BufferedProtocol):
             exc = ConnectionClosed(
                 protocol.close_rcvd, protocol.close_sent, protocol.close_rcvd_then_sent
             )
-        if self._connection_exc is not None:
-            exc.__cause__ = self._connection_exc
+        cause: BaseException | None = protocol.parser_exc
+        if self._connection_exc is not None and (
+            cause is None or isinstance(cause, EOFError)
+        ):
+            # What came after a broken rule does not matter.
+            cause = self._connection_exc
+        exc.__cause__ = cause
         return exc
 
     # -- pings -----------------------------------------------------------------------
@@ -653,7 +685,7 @@ class Connection(Stream, asyncio.BufferedProtocol):
         self._ping_sent = payload
         self.send_control(OP_PING, payload)
         if self.debug:
-            self.logger.debug("%% sent keepalive ping")
+            self.logger.debug("% sent keepalive ping")
         if self.ping_timeout is None:
             self._keepalive_later(self.ping_interval)
         else:
@@ -704,7 +736,7 @@ class Connection(Stream, asyncio.BufferedProtocol):
         elif isinstance(message, AsyncIterable):
             await self._send_fragments(message, text)
         elif isinstance(message, Iterable):
-            await self._send_fragments(_as_async(message), text)
+            await self._send_fragments(_AsAsync(iter(message)), text)
         else:
             raise TypeError(
                 "message must be str, bytes-like, or an iterable of these, "
@@ -744,11 +776,10 @@ class Connection(Stream, asyncio.BufferedProtocol):
                 await self._drain_if_open()
             self.write_bytes(writer.frame(OP_CONT, b"", True))
             await self._drain_if_open()
-        except ConnectionClosed:
-            raise
         except BaseException:
             # The message cannot be ended, nor can another one be begun.
-            self.fail(CloseCode.INTERNAL_ERROR, "error in fragmented message")
+            if self.is_open:
+                self.fail(CloseCode.INTERNAL_ERROR, "error in fragmented message")
             raise
         finally:
             self.fragmenting = False
@@ -789,11 +820,9 @@ class Connection(Stream, asyncio.BufferedProtocol):
             ConnectionClosed: When the connection is lost meanwhile.
         """
         while self.write_paused and not self.is_lost:
-            waiter = self.loop.create_future()
             if self._drain_waiters is None:
                 self._drain_waiters = []
-            self._drain_waiters.append(waiter)
-            await waiter
+            await self._wait_among(self._drain_waiters)
         if self.is_lost:
             raise self.closed_error()
 
@@ -812,9 +841,21 @@ def _retrieve_exception(waiter: asyncio.Future[float]) -> None:
         waiter.exception()
 
 
-async def _as_async(items: Iterable[DataLike]) -> AsyncIterator[DataLike]:
-    for item in items:
-        yield item
+class _AsAsync:
+    """An iterator as an asynchronous one, which needs no closing."""
+
+    __slots__ = ("_items",)
+
+    def __init__(self, items: Iterator[DataLike]) -> None:
+        self._items = items
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> DataLike:
+        for item in self._items:
+            return item
+        raise StopAsyncIteration
 
 
 def split_message(item: Any) -> tuple[int, list[bytes]]:
@@ -893,31 +934,54 @@ def broadcast(
 
     Raises:
         TypeError: When ``message`` is neither ``str`` nor bytes-like.
+        UnicodeEncodeError: When it has lone surrogates.
     """
     if not isinstance(message, (str, bytes, bytearray, memoryview)):
         raise TypeError(
             f"message must be str or bytes-like, not {type(message).__name__}"
         )
+    opcode = OP_BINARY
+    payload: BytesLike
+    if isinstance(message, str):
+        payload = message.encode()
+        if text is not False:
+            opcode = OP_TEXT
+    else:
+        payload = message
+        if text:
+            opcode = OP_TEXT
     frame: bytes | None = None
     failures: list[Exception] = []
     for connection in connections:
         if not connection.is_open:
             continue
+        if connection.fragmenting:
+            if raise_exceptions:
+                failures.append(ConcurrencyError("sending a fragmented message"))
+            else:
+                connection.logger.warning(
+                    "skipped broadcast: sending a fragmented message"
+                )
+            continue
         try:
-            if connection.fragmenting:
-                raise ConcurrencyError("sending a fragmented message")
-            writer = connection.protocol.make_writer()
-            if connection.protocol.side or connection.protocol.extensions:
-                connection.write_bytes(writer.message(message, text))
+            protocol = connection.protocol
+            if protocol.side or protocol.extensions:
+                connection.write_bytes(protocol.make_writer().frame(opcode, payload))
                 continue
             if frame is None:
                 # The same for every server connection without extensions.
-                frame = writer.message(message, text)
+                frame = protocol.make_writer().frame(opcode, payload)
             connection.write_bytes(frame)
         except Exception as exc:
             if raise_exceptions:
-                failures.append(exc)
+                failure = RuntimeError("failed to write message")
+                failure.__cause__ = exc
+                failures.append(failure)
             else:
-                connection.logger.warning("skipped broadcast: %s", exc)
+                connection.logger.warning(
+                    "skipped broadcast: failed to write message: %s: %s",
+                    type(exc).__name__,
+                    exc,
+                )
     if failures:
         raise ExceptionGroup("skipped broadcast", failures)
