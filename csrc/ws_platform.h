@@ -36,6 +36,7 @@
 #define WS_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define WS_RESTRICT restrict
 #elif defined(_MSC_VER)
+#include <intrin.h>
 #define WS_INLINE __forceinline
 #define WS_NOINLINE __declspec(noinline)
 #define WS_TARGET(isa)
@@ -51,6 +52,16 @@
 #define WS_LIKELY(x) (x)
 #define WS_UNLIKELY(x) (x)
 #define WS_RESTRICT restrict
+#endif
+
+/* GCC makes vectors of equal bytes anew each time round a loop, unless it does
+ * not know what is in them. */
+#if defined(__GNUC__) && !defined(__clang__) && WS_X86
+#define WS_OPAQUE(vector) __asm__("" : "+x"(vector))
+#elif defined(__GNUC__) && !defined(__clang__) && WS_ARM64
+#define WS_OPAQUE(vector) __asm__("" : "+w"(vector))
+#else
+#define WS_OPAQUE(vector) ((void)0)
 #endif
 
 /* Words are read and written through memcpy: no assumption about alignment or
@@ -85,5 +96,40 @@ ws_store64(uint8_t *p, uint64_t w)
 
 /* One bit for each byte: is it 0x80 or above? */
 #define WS_HIGH_BITS UINT64_C(0x8080808080808080)
+
+/* The index of the lowest bit that is set; w is not 0. */
+static WS_INLINE size_t
+ws_first_one(uint64_t w)
+{
+#if defined(__GNUC__)
+    return (size_t)__builtin_ctzll(w);
+#elif defined(_MSC_VER) && (defined(_M_X64) || defined(_M_ARM64))
+    unsigned long i;
+    _BitScanForward64(&i, w);
+    return i;
+#else
+    size_t i = 0;
+    while (!(w >> i & 1)) {
+        i++;
+    }
+    return i;
+#endif
+}
+
+/* The index in memory of the first byte of w that is 0x80 or above; 8 if none
+ * is. */
+static WS_INLINE size_t
+ws_first_high(uint64_t w)
+{
+    w &= WS_HIGH_BITS;
+    if (w == 0) {
+        return 8;
+    }
+#if WS_BIG_ENDIAN
+    return (size_t)__builtin_clzll(w) / 8;
+#else
+    return ws_first_one(w) / 8;
+#endif
+}
 
 #endif

@@ -31,25 +31,55 @@ load128(const uint8_t *p)
     return _mm_loadu_si128((const __m128i *)(const void *)p);
 }
 
+/* Constants, set up once for each loop. */
+typedef struct marks {
+    __m256i x03, x08, x0f, x1c, x60, x70, x7f, x80, xc0;
+    __m256i tables[3];
+} marks;
+
 static WS_INLINE WS_ATTRIBUTE __m256i
-repeat256(unsigned byte)
+mark(unsigned byte)
 {
     __m256i v = _mm256_set1_epi8((char)byte);
-    __asm__("" : "+x"(v));
+    WS_OPAQUE(v);
     return v;
 }
 
-static WS_INLINE WS_ATTRIBUTE __m128i
-repeat128(unsigned byte)
+static WS_INLINE WS_ATTRIBUTE __m256i
+table(const uint8_t *p)
 {
-    return _mm_set1_epi8((char)byte);
+    __m256i v = _mm256_broadcastsi128_si256(load128(p));
+    WS_OPAQUE(v);
+    return v;
+}
+
+static WS_INLINE WS_ATTRIBUTE marks
+marks_made(void)
+{
+    static const uint8_t tables[3][16] = {
+        {FIRST_UPPER}, {FIRST_LOWER}, {SECOND_UPPER}};
+    marks k;
+
+    k.x03 = mark(0x03);
+    k.x08 = mark(0x08);
+    k.x0f = mark(0x0f);
+    k.x1c = mark(0x1c);
+    k.x60 = mark(0xe0 - 0x80);
+    k.x70 = mark(0xf0 - 0x80);
+    k.x7f = mark(0x7f);
+    k.x80 = mark(THIRD);
+    k.xc0 = mark(0xc0);
+    k.tables[0] = table(tables[0]);
+    k.tables[1] = table(tables[1]);
+    k.tables[2] = table(tables[2]);
+    return k;
 }
 
 /* Which bytes are continuations?  As signed numbers they are the least. */
 static WS_INLINE WS_ATTRIBUTE __m256i
-continuations256(__m256i v)
+more256(const marks *k, __m256i v)
 {
-    return _mm256_cmpgt_epi8(repeat256(0xc0), v);
+    return _mm256_cmpgt_epi8(k->xc0, v);
 }
 
 static WS_INLINE WS_ATTRIBUTE void
@@ -120,51 +150,47 @@ pair_is_ascii(const uint8_t *p)
 }
 
 static WS_INLINE WS_ATTRIBUTE __m256i
-table256(const uint8_t *p)
+lower_half(const marks *k, __m256i v)
 {
-    return _mm256_broadcastsi128_si256(
-        _mm_loadu_si128((const __m128i *)(const void *)p));
+    return _mm256_and_si256(v, k->x0f);
 }
 
 static WS_INLINE WS_ATTRIBUTE __m256i
-half256(__m256i v)
+upper_half(const marks *k, __m256i v)
 {
-    return _mm256_and_si256(v, repeat256(0x0f));
+    return _mm256_and_si256(_mm256_srli_epi16(v, 4), k->x0f);
 }
 
 /* Nonzero at each byte of p[0] to p[31] that cannot be, given p[-3] to p[-1]. */
 static WS_INLINE WS_ATTRIBUTE __m256i
-mistakes(const uint8_t *p, __m256i here)
+mistakes(const marks *k, const uint8_t *p, __m256i here)
 {
-    static const uint8_t tables[3][16] = {
-        {FIRST_UPPER}, {FIRST_LOWER}, {SECOND_UPPER}};
     const __m256i before = load256(p - 1);
     const __m256i pair = _mm256_and_si256(
         _mm256_and_si256(
-            _mm256_shuffle_epi8(table256(tables[0]),
-                                half256(_mm256_srli_epi16(before, 4))),
-            _mm256_shuffle_epi8(table256(tables[1]), half256(before))),
-        _mm256_shuffle_epi8(table256(tables[2]),
-                            half256(_mm256_srli_epi16(here, 4))));
+            _mm256_shuffle_epi8(k->tables[0], upper_half(k, before)),
+            _mm256_shuffle_epi8(k->tables[1], lower_half(k, before))),
+        _mm256_shuffle_epi8(k->tables[2], upper_half(k, here)));
     /* The top bit is set by a subtraction that stops at zero. */
-    const __m256i due = _mm256_or_si256(
-        _mm256_subs_epu8(load256(p - 2), repeat256(0xe0 - 0x80)),
-        _mm256_subs_epu8(load256(p - 3), repeat256(0xf0 - 0x80)));
+    const __m256i due =
+        _mm256_or_si256(_mm256_subs_epu8(load256(p - 2), k->x60),
+                        _mm256_subs_epu8(load256(p - 3), k->x70));
 
-    return _mm256_xor_si256(pair, _mm256_and_si256(due, repeat256(THIRD)));
+    return _mm256_xor_si256(pair, _mm256_and_si256(due, k->x80));
 }
 
 static WS_INLINE WS_ATTRIBUTE int
-block_is_bad(const uint8_t *p, gather *g)
+block_is_bad(const marks *k, const uint8_t *p, gather *g)
 {
     const __m256i a = load256(p);
     const __m256i b = load256(p + 32);
-    const __m256i wrong =
-        _mm256_or_si256(mistakes(p, a), mistakes(p + 32, b));
+    __m256i wrong = mistakes(k, p, a);
 
     g->top = _mm256_max_epu8(g->top, _mm256_max_epu8(a, b));
-    g->more = _mm256_sub_epi8(g->more, continuations256(a));
-    g->more = _mm256_sub_epi8(g->more, continuations256(b));
+    g->more = _mm256_sub_epi8(g->more, more256(k, a));
+    WS_AS_WRITTEN(); /* both at once would not fit into the registers */
+    wrong = _mm256_or_si256(wrong, mistakes(k, p + 32, b));
+    g->more = _mm256_sub_epi8(g->more, more256(k, b));
     return !_mm256_testz_si256(wrong, wrong);
 }
 
@@ -172,9 +198,9 @@ block_is_bad(const uint8_t *p, gather *g)
 
 /* Which bytes of p[0] to p[31] end a character: a bit for each. */
 static WS_INLINE WS_ATTRIBUTE uint32_t
-ends(const uint8_t *p)
+ends(const marks *k, const uint8_t *p)
 {
-    return ~(uint32_t)_mm256_movemask_epi8(continuations256(load256(p + 1)));
+    return ~(uint32_t)_mm256_movemask_epi8(more256(k, load256(p + 1)));
 }
 
 static WS_INLINE WS_ATTRIBUTE unsigned
@@ -191,78 +217,86 @@ row16(uint32_t byte)
 
 /* The low byte of the character that ends at each byte. */
 static WS_INLINE WS_ATTRIBUTE __m256i
-low_bytes(__m256i last, __m256i previous)
+low_bytes(const marks *k, __m256i last, __m256i previous)
 {
     return _mm256_or_si256(
-        _mm256_and_si256(last, repeat256(0x7f)),
-        _mm256_and_si256(_mm256_slli_epi16(previous, 6), repeat256(0xc0)));
+        _mm256_and_si256(last, k->x7f),
+        _mm256_and_si256(_mm256_slli_epi16(previous, 6), k->xc0));
 }
 
 /* Its second byte. */
 static WS_INLINE WS_ATTRIBUTE __m256i
-high_bytes(__m256i previous, __m256i second)
+high_bytes(const marks *k, __m256i previous, __m256i second)
 {
     return _mm256_or_si256(
-        _mm256_and_si256(_mm256_srli_epi16(previous, 2), repeat256(0x0f)),
-        _mm256_and_si256(_mm256_slli_epi16(second, 4), repeat256(0xf0)));
+        _mm256_and_si256(_mm256_srli_epi16(previous, 2), k->x0f),
+        _mm256_andnot_si256(k->x0f, _mm256_slli_epi16(second, 4)));
 }
 
-static WS_INLINE WS_ATTRIBUTE uint8_t *
-store1(uint8_t *dst, __m128i low, uint32_t end)
+static WS_INLINE WS_ATTRIBUTE __m128i
+row8(uint32_t byte)
 {
-    const __m128i lower = _mm_loadl_epi64(
-        (const __m128i *)(const void *)ws_utf8_pack8[end & 0xff]);
-    const __m128i upper = _mm_loadl_epi64(
-        (const __m128i *)(const void *)ws_utf8_pack8[end >> 8 & 0xff]);
+    return _mm_loadl_epi64((const __m128i *)(const void *)ws_utf8_pack8[byte]);
+}
 
-    _mm_storel_epi64((__m128i *)(void *)dst, _mm_shuffle_epi8(low, lower));
-    dst += ws_popcount(end & 0xff);
-    _mm_storel_epi64(
-        (__m128i *)(void *)dst,
-        _mm_shuffle_epi8(low, _mm_add_epi8(upper, repeat128(8))));
-    return dst + ws_popcount(end >> 8 & 0xff);
+/* The bytes from `from` on, 0 or 8. */
+static WS_INLINE WS_ATTRIBUTE void
+store1(uint8_t *dst, __m128i low, __m128i from, uint32_t end)
+{
+    const __m128i row = _mm_add_epi8(row8(end & 0xff), from);
+    _mm_storel_epi64((__m128i *)(void *)dst, _mm_shuffle_epi8(low, row));
 }
 
 static WS_INLINE WS_ATTRIBUTE uint8_t *
-pair1(uint8_t *dst, const uint8_t *p, uint32_t end)
+pair1(const marks *k, uint8_t *dst, const uint8_t *p, uint32_t end)
 {
     const __m256i last = load256(p);
     const __m256i previous =
-        _mm256_and_si256(load256(p - 1), continuations256(last));
-    const __m256i low = low_bytes(last, previous);
+        _mm256_and_si256(load256(p - 1), more256(k, last));
+    const __m256i low = low_bytes(k, last, previous);
 
-    dst = store1(dst, _mm256_castsi256_si128(low), end);
-    return store1(dst, _mm256_extracti128_si256(low, 1), end >> 16);
+    const __m128i a = _mm256_castsi256_si128(low);
+    const __m128i b = _mm256_extracti128_si256(low, 1);
+    const __m128i lower = _mm_setzero_si128();
+    const __m128i upper = _mm256_castsi256_si128(k->x08);
+
+    store1(dst, a, lower, end);
+    store1(dst + ws_popcount(end & 0xff), a, upper, end >> 8);
+    store1(dst + ws_popcount(end & 0xffff), b, lower, end >> 16);
+    store1(dst + ws_popcount(end & 0xffffff), b, upper, end >> 24);
+    return dst + ws_popcount(end);
 }
 
-static WS_INLINE WS_ATTRIBUTE uint16_t *
+static WS_INLINE WS_ATTRIBUTE void
 store2(uint16_t *dst, __m128i units, uint32_t end)
 {
     store128(dst, _mm_shuffle_epi8(units, row16(end & 0xff)));
-    return dst + ws_popcount(end & 0xff);
 }
 
 static WS_INLINE WS_ATTRIBUTE uint16_t *
-pair2(uint16_t *dst, const uint8_t *p, uint32_t end)
+pair2(const marks *k, uint16_t *dst, const uint8_t *p, uint32_t end)
 {
     const __m256i last = load256(p);
     const __m256i before = load256(p - 1);
-    const __m256i is_more = continuations256(last);
+    const __m256i is_more = more256(k, last);
     const __m256i previous = _mm256_and_si256(before, is_more);
     const __m256i second = _mm256_and_si256(
-        load256(p - 2), _mm256_and_si256(is_more, continuations256(before)));
-    const __m256i low = low_bytes(last, previous);
-    const __m256i high = high_bytes(previous, second);
+        load256(p - 2), _mm256_and_si256(is_more, more256(k, before)));
+    const __m256i low = low_bytes(k, last, previous);
+    const __m256i high = high_bytes(k, previous, second);
     const __m256i a = _mm256_unpacklo_epi8(low, high); /* 0 to 7, 16 to 23 */
     const __m256i b = _mm256_unpackhi_epi8(low, high); /* 8 to 15, 24 to 31 */
 
-    dst = store2(dst, _mm256_castsi256_si128(a), end);
-    dst = store2(dst, _mm256_castsi256_si128(b), end >> 8);
-    dst = store2(dst, _mm256_extracti128_si256(a, 1), end >> 16);
-    return store2(dst, _mm256_extracti128_si256(b, 1), end >> 24);
+    store2(dst, _mm256_castsi256_si128(a), end);
+    store2(dst + ws_popcount(end & 0xff), _mm256_castsi256_si128(b), end >> 8);
+    store2(dst + ws_popcount(end & 0xffff), _mm256_extracti128_si256(a, 1),
+           end >> 16);
+    store2(dst + ws_popcount(end & 0xffffff), _mm256_extracti128_si256(b, 1),
+           end >> 24);
+    return dst + ws_popcount(end);
 }
 
-static WS_INLINE WS_ATTRIBUTE uint32_t *
+static WS_INLINE WS_ATTRIBUTE void
 store4(uint32_t *dst, __m128i lower, __m128i upper, uint32_t end)
 {
     const __m128i row = row16(end & 0xff);
@@ -271,44 +305,43 @@ store4(uint32_t *dst, __m128i lower, __m128i upper, uint32_t end)
     upper = _mm_shuffle_epi8(upper, row);
     store128(dst, _mm_unpacklo_epi16(lower, upper));
     store128(dst + 4, _mm_unpackhi_epi16(lower, upper));
-    return dst + ws_popcount(end & 0xff);
 }
 
 static WS_INLINE WS_ATTRIBUTE uint32_t *
-pair4(uint32_t *dst, const uint8_t *p, uint32_t end)
+pair4(const marks *k, uint32_t *dst, const uint8_t *p, uint32_t end)
 {
     const __m256i zero = _mm256_setzero_si256();
     const __m256i last = load256(p);
     const __m256i before = load256(p - 1);
     const __m256i before2 = load256(p - 2);
-    const __m256i is_more = continuations256(last);
+    const __m256i is_more = more256(k, last);
     const __m256i is_third =
-        _mm256_and_si256(is_more, continuations256(before));
+        _mm256_and_si256(is_more, more256(k, before));
     const __m256i is_fourth =
-        _mm256_and_si256(is_third, continuations256(before2));
+        _mm256_and_si256(is_third, more256(k, before2));
     const __m256i previous = _mm256_and_si256(before, is_more);
     const __m256i second = _mm256_and_si256(before2, is_third);
-    const __m256i low = low_bytes(last, previous);
-    const __m256i high = high_bytes(previous, second);
+    const __m256i low = low_bytes(k, last, previous);
+    const __m256i high = high_bytes(k, previous, second);
     const __m256i top = _mm256_and_si256(
         is_fourth,
         _mm256_or_si256(
-            _mm256_and_si256(_mm256_srli_epi16(second, 4), repeat256(0x03)),
+            _mm256_and_si256(_mm256_srli_epi16(second, 4), k->x03),
             _mm256_and_si256(_mm256_slli_epi16(load256(p - 3), 2),
-                             repeat256(0x1c))));
+                             k->x1c)));
     const __m256i a = _mm256_unpacklo_epi8(low, high);
     const __m256i b = _mm256_unpackhi_epi8(low, high);
     const __m256i c = _mm256_unpacklo_epi8(top, zero);
     const __m256i d = _mm256_unpackhi_epi8(top, zero);
 
-    dst = store4(dst, _mm256_castsi256_si128(a), _mm256_castsi256_si128(c),
-                 end);
-    dst = store4(dst, _mm256_castsi256_si128(b), _mm256_castsi256_si128(d),
-                 end >> 8);
-    dst = store4(dst, _mm256_extracti128_si256(a, 1),
-                 _mm256_extracti128_si256(c, 1), end >> 16);
-    return store4(dst, _mm256_extracti128_si256(b, 1),
-                  _mm256_extracti128_si256(d, 1), end >> 24);
+    store4(dst, _mm256_castsi256_si128(a), _mm256_castsi256_si128(c), end);
+    store4(dst + ws_popcount(end & 0xff), _mm256_castsi256_si128(b),
+           _mm256_castsi256_si128(d), end >> 8);
+    store4(dst + ws_popcount(end & 0xffff), _mm256_extracti128_si256(a, 1),
+           _mm256_extracti128_si256(c, 1), end >> 16);
+    store4(dst + ws_popcount(end & 0xffffff), _mm256_extracti128_si256(b, 1),
+           _mm256_extracti128_si256(d, 1), end >> 24);
+    return dst + ws_popcount(end);
 }
 
 static WS_INLINE WS_ATTRIBUTE void

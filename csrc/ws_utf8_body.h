@@ -12,7 +12,8 @@
  *   gather_tally(g, t)    ... as a tally (ws_utf8_step.h)
  *   FLUSH, gather_flush(g)   ... after at most FLUSH + 2 blocks
  *   block_is_ascii(p)     are p[0] to p[63] below 0x80?
- *   block_is_bad(p, g)    is some byte of p[0] to p[63] one that cannot be?
+ *   marks, marks_made()   constants for what takes k
+ *   block_is_bad(k, p, g) is some byte of p[0] to p[63] one that cannot be?
  *                         Reads p[-3] to p[63]; p[-3] to p[-1] are known not
  *                         to be wrong.  A character that p[63] cuts is fine.
  *
@@ -20,9 +21,9 @@
  * characters whose *last* byte is in p[0] to p[31], and returns dst moved
  * behind them.  So windows need to know nothing of each other.
  *
- *   ends(p)               which of p[0] to p[31] end a character, a bit for
+ *   ends(k, p)            which of p[0] to p[31] end a character, a bit for
  *                         each; reads p[1] to p[32]
- *   pair1, pair2, pair4(dst, p, end)   read p[-1], p[-2] or p[-3] to p[31];
+ *   pair1, pair2, pair4(k, dst, p, end)   read p[-1], p[-2] or p[-3] to p[31];
  *       store 8 units from each of four places, those where the characters
  *       begin that end in p[0] to p[7], in p[8] to p[15], and so on
  *   widen1, widen2, widen4(dst, p)   32 ASCII bytes to 32 units
@@ -82,10 +83,11 @@ frame_text(framed *f, const uint8_t *p, size_t n, int has_before)
 static WS_NOINLINE WS_ATTRIBUTE int
 framed_is_bad(const uint8_t *p, size_t n, int has_before, gather *g)
 {
+    const marks k = marks_made();
     framed f;
 
     frame_text(&f, p, n, has_before);
-    return block_is_bad(f.text, g);
+    return block_is_bad(&k, f.text, g);
 }
 
 /* Does the text stop inside a character before p?  p[-3] to p[-1] are known
@@ -157,15 +159,18 @@ run(ws_utf8_state *st, const uint8_t *data, size_t n, tally *t)
             i = BLOCK;
         }
         /* This loop is the one that must be fast. */
+        const marks k = marks_made();
+        gather h = g; /* whose address nobody has */
         size_t flush = FLUSH;
         while (n - i >= BLOCK && flush > 0 && !block_is_ascii(data + i)) {
-            if (block_is_bad(data + i, &g)) {
+            if (block_is_bad(&k, data + i, &h)) {
                 goto find;
             }
             i += BLOCK;
             flush--;
         }
-        gather_flush(&g);
+        gather_flush(&h);
+        g = h;
         after_text = 1;
     }
     if (rest_is_ascii(data + i, n - i)) {
@@ -259,6 +264,7 @@ copy_units(void *dst, const void *src, size_t n)
                                      size_t n)                                \
     {                                                                         \
         enum { NEED = WS_NEED(longest) };                                     \
+        const marks k = marks_made();                                         \
         framed rest;                                                          \
         unit out[BLOCK + 8];                                                  \
         unit *stop = out;                                                     \
@@ -279,8 +285,8 @@ copy_units(void *dst, const void *src, size_t n)
                     i += 32;                                                  \
                     continue;                                                 \
                 }                                                             \
-                const uint32_t end = ends(src + i);                           \
-                dst = pair(dst, src + i, end);                                \
+                const uint32_t end = ends(&k, src + i);                       \
+                dst = pair(&k, dst, src + i, end);                            \
                 i += 32;                                                      \
                 if (longest > 2 && ws_popcount(end) <= 32 / longest + 1) {    \
                     while (is_continuation(src[i])) {                         \
@@ -296,8 +302,8 @@ copy_units(void *dst, const void *src, size_t n)
         }                                                                     \
         frame_text(&rest, src + i, left, i > 0);                              \
         for (; done < left; done += 32) {                                     \
-            stop =                                                            \
-                pair(stop, rest.text + done, ends(rest.text + done));         \
+            stop = pair(&k, stop, rest.text + done,                           \
+                        ends(&k, rest.text + done));                          \
         }                                                                     \
         /* Each of the zeros behind the text became a unit as well. */        \
         stop -= done - left;                                                  \

@@ -22,13 +22,13 @@ typedef uint8x16_t vec;
 
 /* clang-format off */
 OP vec v_load(const void *p) { return vld1q_u8(p); }
-OP vec v_table(const uint8_t *p) { return vld1q_u8(p); }
 OP void v_store(void *p, vec v) { vst1q_u8(p, v); }
 OP void v_store_half(void *p, vec v) { vst1_u8(p, vget_low_u8(v)); }
 OP vec v_repeat(unsigned byte) { return vdupq_n_u8((uint8_t)byte); }
 OP vec v_and(vec a, vec b) { return vandq_u8(a, b); }
 OP vec v_or(vec a, vec b) { return vorrq_u8(a, b); }
 OP vec v_xor(vec a, vec b) { return veorq_u8(a, b); }
+OP vec v_andnot(vec a, vec b) { return vbicq_u8(b, a); }
 OP vec v_max(vec a, vec b) { return vmaxq_u8(a, b); }
 OP vec v_subs(vec a, vec b) { return vqsubq_u8(a, b); }
 OP vec v_sub(vec a, vec b) { return vsubq_u8(a, b); }
@@ -50,9 +50,9 @@ OP uint8_t v_top(vec v) { return vmaxvq_u8(v); }
 
 /* As signed numbers, continuations are the least. */
 OP vec
-v_more(vec v)
+v_more(vec c0, vec v)
 {
-    return vcltq_s8(vreinterpretq_s8_u8(v), vdupq_n_s8(-64));
+    return vcltq_s8(vreinterpretq_s8_u8(v), vreinterpretq_s8_u8(c0));
 }
 
 OP unsigned

@@ -42,6 +42,18 @@ is_at_least(__m128i v, unsigned byte)
     return _mm_cmpeq_epi8(_mm_max_epu8(v, repeat128(byte)), v);
 }
 
+/* There are more constants than registers: leave them to the compiler. */
+typedef struct marks {
+    char none;
+} marks;
+
+static WS_INLINE marks
+marks_made(void)
+{
+    const marks k = {0};
+    return k;
+}
+
 typedef struct gather {
     __m128i top;
     __m128i more;  /* how many continuations, by column */
@@ -120,10 +132,11 @@ mistakes(const uint8_t *p, __m128i here, __m128i *more)
 }
 
 static WS_INLINE int
-block_is_bad(const uint8_t *p, gather *g)
+block_is_bad(const marks *k, const uint8_t *p, gather *g)
 {
     __m128i wrong = _mm_setzero_si128();
 
+    (void)k;
     for (size_t i = 0; i < 64; i += 16) {
         const __m128i here = load128(p + i);
         __m128i more;
@@ -166,31 +179,36 @@ widen4(uint32_t *dst, __m128i v)
     _mm_storeu_si128(out + 3, _mm_unpackhi_epi16(upper, zero));
 }
 
-#define DECODE(name, unit, widen)                                             \
+/* All of 16 bytes become units though only the first of them may be ASCII:
+ * what is wrong is written over later.  64 bytes are at least 16 characters,
+ * so there is room. */
+#define DECODE(name, unit, widen, from)                                       \
     void name(unit *WS_RESTRICT dst, const uint8_t *WS_RESTRICT src,          \
               size_t n)                                                       \
     {                                                                         \
         size_t i = 0;                                                         \
                                                                               \
-        while (i < n) {                                                       \
-            while (n - i >= 16) {                                             \
-                const __m128i v = load128(src + i);                           \
-                if (_mm_movemask_epi8(v) != 0) {                              \
-                    break;                                                    \
-                }                                                             \
-                widen(dst, v);                                                \
+        while (n - i >= 64) {                                                 \
+            const __m128i v = load128(src + i);                               \
+            const uint64_t high = (unsigned)_mm_movemask_epi8(v);             \
+            widen(dst, v);                                                    \
+            if (high == 0) {                                                  \
                 dst += 16;                                                    \
                 i += 16;                                                      \
+                continue;                                                     \
             }                                                                 \
-            /* There may be no more ASCII for long. */                        \
-            for (size_t k = 0; k < 16 && i < n; k++) {                        \
+            const size_t ascii = ws_first_one(high);                          \
+            dst += ascii;                                                     \
+            i += ascii;                                                       \
+            do {                                                              \
                 *dst++ = (unit)take(src, &i);                                 \
-            }                                                                 \
+            } while (i < n && src[i] >= 0x80);                                \
         }                                                                     \
+        from(dst, src, i, n);                                                 \
     }
 
-DECODE(ws_utf8_decode1_sse2, uint8_t, widen1)
-DECODE(ws_utf8_decode2_sse2, uint16_t, widen2)
-DECODE(ws_utf8_decode4_sse2, uint32_t, widen4)
+DECODE(ws_utf8_decode1_sse2, uint8_t, widen1, decode1_from)
+DECODE(ws_utf8_decode2_sse2, uint16_t, widen2, decode2_from)
+DECODE(ws_utf8_decode4_sse2, uint32_t, widen4, decode4_from)
 
 #endif /* WS_X86 */

@@ -20,19 +20,19 @@ typedef __m128i vec;
 
 /* clang-format off */
 OP vec v_load(const void *p) { return _mm_loadu_si128(p); }
-OP vec v_table(const uint8_t *p) { return _mm_loadu_si128((const void *)p); }
 OP void v_store(void *p, vec v) { _mm_storeu_si128(p, v); }
 OP void v_store_half(void *p, vec v) { _mm_storel_epi64(p, v); }
 OP vec v_repeat(unsigned byte) { return _mm_set1_epi8((char)byte); }
 OP vec v_and(vec a, vec b) { return _mm_and_si128(a, b); }
 OP vec v_or(vec a, vec b) { return _mm_or_si128(a, b); }
 OP vec v_xor(vec a, vec b) { return _mm_xor_si128(a, b); }
+OP vec v_andnot(vec a, vec b) { return _mm_andnot_si128(a, b); }
 OP vec v_max(vec a, vec b) { return _mm_max_epu8(a, b); }
 OP vec v_subs(vec a, vec b) { return _mm_subs_epu8(a, b); }
 OP vec v_sub(vec a, vec b) { return _mm_sub_epi8(a, b); }
 OP vec v_add(vec a, vec b) { return _mm_add_epi8(a, b); }
 /* As signed numbers, continuations are the least. */
-OP vec v_more(vec v) { return _mm_cmpgt_epi8(v_repeat(0xc0), v); }
+OP vec v_more(vec c0, vec v) { return _mm_cmpgt_epi8(c0, v); }
 OP vec v_look(vec t, vec i) { return _mm_shuffle_epi8(t, i); }
 OP vec v_lower(vec a, vec b) { return _mm_unpacklo_epi8(a, b); }
 OP vec v_upper(vec a, vec b) { return _mm_unpackhi_epi8(a, b); }

@@ -58,8 +58,12 @@ check_from(ws_utf8_state *st, const uint8_t *data, size_t i, size_t n,
         const uint8_t b = data[i];
         if (b < 0x80) {
             i++;
-            while (n - i >= 8 && is_ascii8(data + i)) {
-                i += 8;
+            while (n - i >= 8) {
+                const size_t ascii = ws_first_high(ws_load64(data + i));
+                i += ascii;
+                if (ascii < 8) {
+                    break;
+                }
             }
             continue;
         }
@@ -166,26 +170,29 @@ take(const uint8_t *src, size_t *i)
            | (p[3] & 0x3fU);
 }
 
-/* Decode the characters from i to n, without vectors. */
+/* Decode the characters from i to n, without vectors.  Of 8 bytes, all become
+ * units though only the first of them may be ASCII: what is wrong is written
+ * over later.  32 bytes are at least 8 characters, so there is room. */
 #define WS_UTF8_DECODE_FROM(name, unit)                                       \
     static WS_INLINE void name(unit *WS_RESTRICT dst,                         \
                                const uint8_t *WS_RESTRICT src, size_t i,      \
                                size_t n)                                      \
     {                                                                         \
-        while (i < n) {                                                       \
-            while (n - i >= 8 && is_ascii8(src + i)) {                        \
-                for (size_t k = 0; k < 8; k++) {                              \
-                    dst[k] = src[i + k];                                      \
-                }                                                             \
-                dst += 8;                                                     \
-                i += 8;                                                       \
+        while (n - i >= 32) {                                                 \
+            const size_t ascii = ws_first_high(ws_load64(src + i));           \
+            for (size_t k = 0; k < 8; k++) {                                  \
+                dst[k] = src[i + k];                                          \
             }                                                                 \
-            if (i < n) {                                                      \
-                *dst++ = (unit)take(src, &i);                                 \
-                while (i < n && src[i] >= 0x80) {                             \
+            dst += ascii;                                                     \
+            i += ascii;                                                       \
+            if (ascii < 8) {                                                  \
+                do {                                                          \
                     *dst++ = (unit)take(src, &i);                             \
-                }                                                             \
+                } while (i < n && src[i] >= 0x80);                            \
             }                                                                 \
+        }                                                                     \
+        while (i < n) {                                                       \
+            *dst++ = (unit)take(src, &i);                                     \
         }                                                                     \
     }
 

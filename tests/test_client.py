@@ -84,17 +84,23 @@ def test_context_manager(run: Run) -> None:
     run(main())
 
 
-def test_own_server(run: Run) -> None:
+@pytest.mark.parametrize("secure", [False, True])
+def test_own_server(run: Run, tls: TLS, secure: bool) -> None:
     async def handler(ws: websock.ServerConnection) -> None:
         async for message in ws:
             await ws.send(message)
 
     async def main() -> None:
-        async with websock.serve(handler, LOOPBACK, 0) as server:
+        theirs: dict[str, Any] = {"ssl": tls.server} if secure else {}
+        ours: dict[str, Any] = {"ssl": tls.client} if secure else {}
+        async with websock.serve(handler, LOOPBACK, 0, **theirs) as server:
             port = server.sockets[0].getsockname()[1]
-            async with connect(f"ws://{LOOPBACK}:{port}") as ws:
-                await ws.send("hello")
-                assert await ws.recv() == "hello"
+            uri = f"{'wss' if secure else 'ws'}://{LOOPBACK}:{port}"
+            async with connect(uri, **ours) as ws:
+                for message in ("text", b"bytes", "", "x" * 300_000):
+                    await ws.send(message)
+                    assert await ws.recv() == message
+            assert ws.close_code == 1000
 
     run(main())
 
@@ -361,6 +367,20 @@ def test_create_connection(run: Run) -> None:
             for own in (Own, make):
                 async with connect(server.uri, create_connection=own) as ws:
                     assert isinstance(ws, Own)
+
+    run(main())
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_create_connection_fails(run: Run, tls: TLS, secure: bool) -> None:
+    def fail(protocol: ClientProtocol, **kwargs: Any) -> ClientConnection:
+        raise TimeoutError("mine")
+
+    async def main() -> None:
+        options: dict[str, Any] = {"ssl": tls.client} if secure else {}
+        async with scripted(Peer.ended, tls=tls.server if secure else None) as server:
+            with pytest.raises(TimeoutError, match="mine"):
+                await connect(server.uri, create_connection=fail, **options)
 
     run(main())
 

@@ -11,7 +11,7 @@ import pytest
 from scripted import LOOPBACK, TLS, Peer, Run, echo, loop_fixture, scripted, tls_fixture
 
 from websock.asyncio.client import connect, unix_connect
-from websock.asyncio.sockets import connect_tcp
+from websock.asyncio.sockets import _interleave, connect_tcp
 
 run = loop_fixture()
 tls = tls_fixture()
@@ -119,6 +119,7 @@ class Names:
         self.loop = asyncio.get_running_loop()
         self.addresses = addresses
         self.silent: set[str] = set()
+        self.together: set[str] = set()
         self.tried: list[str] = []
         self.sockets: list[socket.socket] = []
         self.all_tried = asyncio.Event()
@@ -127,6 +128,8 @@ class Names:
         return self.loop.create_task(coroutine)
 
     async def getaddrinfo(self, host: str, port: int, **options: Any) -> Any:
+        if host == "unknown":
+            raise socket.gaierror(socket.EAI_NONAME, "no such name")
         return [
             (socket.AF_INET, socket.SOCK_STREAM, 6, "", address)
             for address in self.addresses
@@ -139,6 +142,11 @@ class Names:
             self.all_tried.set()
         if address[0] in self.silent:
             await asyncio.Event().wait()
+        if address[0] == "broken":
+            raise RuntimeError("mine")
+        if address[0] in self.together:
+            await self.all_tried.wait()
+            return
         await self.loop.sock_connect(sock, address)
 
 
@@ -215,6 +223,39 @@ def test_silent_address(run: Run) -> None:
     run(main())
 
 
+def test_two_addresses_at_once(run: Run) -> None:
+    async def main() -> None:
+        loop: Any = Names([("127.0.0.2", 1), ("127.0.0.3", 1)])
+        loop.together = {"127.0.0.2", "127.0.0.3"}
+        sock, _ = await connect_tcp(loop, "name", 1, happy_eyeballs_delay=0)
+        await asyncio.sleep(0)
+        sock.close()
+        assert all(sock.fileno() == -1 for sock in loop.sockets)
+
+    run(main())
+
+
+def test_race_fails_unexpectedly(run: Run) -> None:
+    async def main() -> None:
+        loop: Any = Names([("127.0.0.2", 1), ("broken", 1)])
+        loop.silent = {"127.0.0.2"}
+        with pytest.raises(RuntimeError, match="mine"):
+            await connect_tcp(loop, "name", 1, happy_eyeballs_delay=0)
+        assert all(sock.fileno() == -1 for sock in loop.sockets)
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("first", "order"), [(1, "a x b y c"), (2, "a b x c y"), (9, "a b c x y")]
+)
+def test_interleave(first: int, order: str) -> None:
+    kind, v4, v6 = socket.SOCK_STREAM, socket.AF_INET, socket.AF_INET6
+    infos: Any = [(v6, kind, 6, "", name) for name in "abc"]
+    infos += [(v4, kind, 6, "", name) for name in "xy"]
+    assert " ".join(info[4] for info in _interleave(infos, first)) == order
+
+
 def test_race_is_cancelled(run: Run) -> None:
     async def main() -> None:
         loop: Any = Names([("127.0.0.2", 1), ("127.0.0.3", 1)])
@@ -234,6 +275,8 @@ def test_names(run: Run) -> None:
         with pytest.raises(socket.gaierror, match="host name cannot be resolved: aaa"):
             await connect("ws://" + "a" * 64 + "/")
         loop: Any = Names([])
+        with pytest.raises(socket.gaierror, match="no such name: unknown"):
+            await connect_tcp(loop, "unknown", 1)
         with pytest.raises(OSError, match="host has no address: name"):
             await connect_tcp(loop, "name", 1)
 

@@ -426,6 +426,18 @@ def test_certificate_of_the_proxy_is_verified(run: Run, tls: TLS) -> None:
     run(main())
 
 
+def test_tls_to_a_proxy_of_the_environment_is_not_switched_off(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "https://proxy")
+
+    async def main() -> None:
+        with pytest.raises(ValueError, match="proxy_ssl=None is not for a server"):
+            await connect("ws://example.com/", proxy_ssl=None)
+
+    run(main())
+
+
 # -- SOCKS proxies -------------------------------------------------------------------
 
 

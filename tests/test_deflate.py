@@ -21,10 +21,11 @@ from websock.exceptions import (
     PayloadTooBig,
     ProtocolError,
 )
-from websock.extensions import permessage_deflate
+from websock.extensions import deflate as deflate_module
+from websock.extensions.base import Extension
+from websock.extensions.deflate import DeflateTransform
 from websock.extensions.permessage_deflate import (
     ClientPerMessageDeflateFactory,
-    DeflateTransform,
     PerMessageDeflate,
     ServerPerMessageDeflateFactory,
     enable_client_permessage_deflate,
@@ -308,6 +309,10 @@ class TestReservedBits:
         ) as info:
             transform.decode(0, True, RSV1, b"\xc9\xc9\x07\x00", None)
         assert info.value.code == 1002
+
+    def test_plain_continuations_are_sent_as_they_are(self) -> None:
+        # Sequence is the codec's business.
+        assert make().encode(0, True, b"Hello") == (0, b"Hello")
 
     def test_plain_between_compressed(self) -> None:
         transform, peer = make(), Peer()
@@ -613,7 +618,7 @@ class TestBackend:
                 self.calls.append("decompress")
                 return zlib.decompressobj(**kwargs)
 
-        monkeypatch.setattr(permessage_deflate, "zlib", Counting())
+        monkeypatch.setattr(deflate_module, "zlib", Counting())
         transform = make()
         rsv, data = transform.encode(1, True, b"Hello")
         assert transform.decode(1, True, rsv, data, 5) == b"Hello"
@@ -852,6 +857,14 @@ class TestServer:
         factory = ServerPerMessageDeflateFactory()
         with pytest.raises(NegotiationError, match="accepted already"):
             factory.process_request_params([], [deflate(False, False, 15, 15)])
+
+    def test_beside_others(self) -> None:
+        class Other(Extension):
+            name = "x-other"  # type: ignore[assignment]
+
+        factory = ServerPerMessageDeflateFactory()
+        _, extension = factory.process_request_params([], [Other()])
+        assert extension == deflate(False, False, 15, 15)
 
     def test_settings_are_handed_on(self) -> None:
         factory = ServerPerMessageDeflateFactory(

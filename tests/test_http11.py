@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 
 import pytest
 from helpers import BROWSER_REQUEST, cuts, feed_every_way, outcome, request, response
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from websock.constants import (
     MAX_BODY_SIZE,
@@ -645,3 +648,87 @@ class TestValues:
     def test_helpers_agree(self) -> None:
         assert parse_request(request()).headers["Host"] == "localhost:8765"
         assert parse_response(response()).status_code == 101
+
+
+def reference(data: bytes) -> tuple[str, list[tuple[str, str]], bytes] | None:
+    """Read a request in the slow way: first line, headers, and what follows.
+
+    Nothing here is shared with the library: no expression, no table.
+    """
+    head, end, rest = data.partition(b"\r\n\r\n")
+    if not end:
+        return None
+    lines = head.split(b"\r\n")
+    token = {*b"!#$%&'*+-.^_`|~", *range(48, 58), *range(65, 91), *range(97, 123)}
+    parts = lines[0].split(b" ")
+    if len(parts) != 3 or not parts[0] or not parts[1]:
+        return None
+    if not set(parts[0]) <= token or not all(33 <= byte <= 126 for byte in parts[1]):
+        return None
+    if parts[2] not in (b"HTTP/1.1", b"HTTP/1.0"):
+        return None
+    headers = []
+    for line in lines[1:]:
+        name, colon, value = line.partition(b":")
+        if not colon or not name or not set(name) <= token:
+            return None
+        if any(byte == 127 or (byte < 32 and byte != 9) for byte in value):
+            return None
+        text = value.decode("latin-1").strip(" \t")
+        headers.append((name.decode(), text))
+        if name.lower() == b"transfer-encoding":
+            return None
+        if name.lower() == b"content-length" and text != "0":
+            return None
+    if sum(name.lower() == "content-length" for name, _ in headers) > 1:
+        return None
+    return lines[0].decode(), headers, rest
+
+
+PIECES = [
+    *[b"\r\n", b"\r\n", b"\r\n\r\n", b"\r", b"\n", b"\n\r\n", b"\r\r\n", b"\n\n"],
+    *[b"GET / HTTP/1.1\r\n", b"GET", b" ", b"/", b"HTTP/1.1", b"HTTP/1.0", b"HTTP/2.0"],
+    *[
+        b"A: b\r\n",
+        b"A:b",
+        b"a",
+        b":",
+        b": ",
+        b" :",
+        b"\t",
+        b",",
+        b"\x00",
+        b"\x0b",
+        b"\x85",
+    ],
+    *[b"Content-Length: 0\r\n", b"content-length:5\r\n", b"Transfer-Encoding: x\r\n"],
+    *[b"\xff", b"\x7f", b"\x81\x80", b"\xc2\xa0"],
+]
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.booleans(),
+    st.lists(st.sampled_from(PIECES), max_size=12),
+    st.booleans(),
+    st.lists(st.integers(0, 200), max_size=5),
+)
+def test_requests_of_any_kind(
+    begun: bool, pieces: list[bytes], ended: bool, points: list[int]
+) -> None:
+    data = b"GET / HTTP/1.1\r\n" * begun + b"".join(pieces) + b"\r\n\r\n" * ended
+    expected = reference(data)
+    result, leftover, error = outcome(RequestParser(), [data])
+    if expected is None:
+        assert result is None
+    else:
+        line, headers, rest = expected
+        assert error is None
+        assert f"{result.method} {result.path} {result.protocol}" == line
+        assert list(result.headers.raw_items()) == headers
+        assert leftover == rest
+        # What is sent on is what was understood.
+        assert reference(result.serialize()) == (line, headers, b"")
+    edges = [0, *sorted(min(point, len(data)) for point in points), len(data)]
+    cut = [data[start:end] for start, end in itertools.pairwise(edges)]
+    assert outcome(RequestParser(), cut) == (result, leftover, error)

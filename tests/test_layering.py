@@ -37,6 +37,7 @@ LAYERS: dict[str, int] = {
     "closing": 2,
     "extensions": 2,
     "extensions.base": 2,
+    "extensions.deflate": 2,
     "extensions.permessage_deflate": 2,
     "handshake": 2,
     "headers": 2,

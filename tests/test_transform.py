@@ -12,7 +12,8 @@ from websock.extensions.base import (
     Extension,
     ServerExtensionFactory,
 )
-from websock.extensions.permessage_deflate import DeflateTransform, PerMessageDeflate
+from websock.extensions.deflate import DeflateTransform
+from websock.extensions.permessage_deflate import PerMessageDeflate
 from websock.frames import BINARY, CONT, TEXT, Frame
 from websock.transform import ExtensionChain, make_transform
 

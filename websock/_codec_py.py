@@ -225,7 +225,7 @@ class FrameReader:
         What is left of the message then comes as an event with opcode 0.  The
         limits go on counting the whole message.
         """
-        if not self._opcode:
+        if not self._ends:
             return []
         pieces = cut(bytes(self._message[: self._complete]), self._ends)
         del self._message[: self._complete]

@@ -16,7 +16,6 @@ Cost: no object per read or write; one per message.
 import asyncio
 import os
 import threading
-import weakref
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
@@ -102,8 +101,8 @@ cdef enum:
     MAX_PARTS = 16
     # Reads in one event: a fast sender must not starve the other connections.
     MAX_READS = 16
-    # Fragments in bytes that may wait for a recv_streaming() that is busy.
-    STREAMING_LIMIT = 65536
+    # Fragments in bytes that may wait until somebody receives.
+    FRAGMENTS_LIMIT = 65536
 
     # What a Recv waits for.
     WHOLE = 0
@@ -182,18 +181,19 @@ cdef class LoopState:
                 stream.flush()
 
 
-_states = weakref.WeakKeyDictionary()
 _states_lock = threading.Lock()
 
 
 def loop_state(loop):
     """Return what the streams of ``loop`` share, made at first use."""
-    state = _states.get(loop)
+    # An attribute of the loop: timers refer to the loop, so that anything else which
+    # held them would keep it alive.
+    state = getattr(loop, "_websock_c", None)
     if state is None:
         with _states_lock:
-            state = _states.get(loop)
+            state = getattr(loop, "_websock_c", None)
             if state is None:
-                state = _states[loop] = LoopState(loop)
+                state = loop._websock_c = LoopState(loop)
     return state
 
 
@@ -264,6 +264,8 @@ cdef class Recv:
                     "cannot call recv while another coroutine is already "
                     "running recv or recv_streaming"
                 )
+            if stream.on_message is not None:
+                raise ConcurrencyError("cannot call recv: the listener gets messages")
         if not self.failing:
             if stream.queued:
                 item = stream.pop()
@@ -284,6 +286,10 @@ cdef class Recv:
 
     cdef object wait(self):
         cdef object waiter = self.stream.waiter
+        if self.stream.queue_full:
+            # Nothing is queued: the fragments of a message wait.
+            self.stream.queue_full = False
+            self.stream.loop.call_soon(self.stream.read_on)
         # A waiter that only lost its callback is as good as new; see finish_wait().
         if waiter is None or waiter.done():
             waiter = self.stream.waiter = self.stream.loop.create_future()
@@ -449,6 +455,7 @@ cdef class Stream:
     cdef bint dirty
     cdef bint watching_writes
     cdef bint end_after_flush
+    cdef bint finishing                     # closed once everything is sent
     cdef bytes late_pong
     cdef readonly bint write_paused
     cdef public bint fragmenting            # a fragmented message is being sent
@@ -522,7 +529,7 @@ cdef class Stream:
 
     cdef int watch(self) except -1:
         """Have the loop tell about input, unless it is to be held back."""
-        if self.watching or self.held or self.queue_full or self.ended:
+        if self.watching or self.must_hold() or self.ended or self.finishing:
             return 0
         if self.fd >= 0:
             self.watching = True
@@ -791,14 +798,25 @@ cdef class Stream:
                 if self.phase == FRAMES:
                     self.phase = IGNORED
                     self.reader_failed(reader.error)
-            elif self.queued or self.streaming:
+            elif self.queued or reader.ends is not None:
                 self.wake(True)
-                if self.queued > self.high >= 0 and self.is_open:
+                if self.is_open and (
+                    self.queued > self.high >= 0 or self.has_enough()
+                ):
                     self.queue_full = True
         finally:
             reader.begin(NULL, 0)
             self.processing = outer
         return 0
+
+    cdef bint has_enough(self) noexcept:
+        """Whether fragments wait for somebody who does not want the whole message."""
+        return (
+            self.reader.complete > FRAGMENTS_LIMIT
+            and self.high >= 0
+            and self.on_message is None
+            and (self.receiver is None or self.receiver.mode == PIECES)
+        )
 
     cdef int deliver(self, FrameReader reader) except -1:
         cdef int opcode = reader.event_opcode
@@ -894,6 +912,7 @@ cdef class Stream:
             return None
         opcode = self.reader.opcode
         pieces = self.reader.take_fragments()
+        self.taken()
         return (opcode, pieces) if pieces else None
 
     cdef object pop(self):
@@ -909,11 +928,16 @@ cdef class Stream:
         elif self.first > 64 and self.first > self.queued:
             del queue[: self.first]
             self.first = 0
+        self.taken()
+        return item
+
+    cdef int taken(self) except -1:
+        """Read on when enough was taken."""
         if self.queue_full and self.queued <= self.low:
             self.queue_full = False
             if not self.processing:
                 self.read_on()
-        return item
+        return 0
 
     def recv(self, decode=None):
         """Receive the next message; see ``_stream_py``."""
@@ -933,6 +957,11 @@ cdef class Stream:
     def is_receiving(self):
         """Whether a ``recv()`` is waiting."""
         return self.receiver is not None
+
+    @property
+    def is_corked(self):
+        """Whether a read event of this stream is being handled."""
+        return self.shared.cork_owner is self
 
     def __aiter__(self):
         cdef Messages messages = Messages.__new__(Messages)
@@ -1192,6 +1221,9 @@ cdef class Stream:
         self.check_low()
         if self.end_after_flush and not self.segments:
             self.end_output()
+        if self.finishing and not self.segments:
+            self.release_socket()
+            self.loop.call_soon(self.lost, None)
         return 0
 
     def on_writable(self):
@@ -1391,10 +1423,19 @@ cdef class Stream:
         return 0
 
     def close_stream(self):
-        """Close now that both sides have ended; what is unsent is sent if it can."""
+        """Close, and send what is unsent before; read nothing more."""
         if self.is_lost:
             return
         if self.fd >= 0:
+            if self.shared.cork_owner is self:
+                self.flush_cork()
+            self.flush()
+            if self.segments and not self.broken:
+                self.is_open = False
+                self.is_closing = True
+                self.finishing = True
+                self.unwatch()
+                return
             self.release_socket()
             self.loop.call_soon(self.lost, None)
         elif self.io is not None:
@@ -1437,6 +1478,7 @@ cdef class Stream:
         """Wake the receiver for the last time; called by ``connection_lost()``."""
         cdef bytes pending = self.pending
         self.broken = True
+        self.is_open = False
         if pending is not None and self.phase == FRAMES:
             # Nothing that arrived is lost: it was read, so it is bounded.
             self.pending = None

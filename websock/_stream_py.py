@@ -26,7 +26,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any
@@ -42,6 +41,8 @@ __all__ = ["Stream", "loop_state"]
 READ_SIZE = 131072
 MAX_READS = 16  # in one event, so that a fast sender does not starve the others
 LARGE = 16384  # from this size on, output is not joined by copying
+# Fragments in bytes that may wait until somebody receives.
+FRAGMENTS_LIMIT = 65536
 
 HANDSHAKE, FRAMES, IGNORED = range(3)  # what arrives
 WHOLE, ITERATE, PIECES = range(3)  # what a Recv waits for
@@ -75,18 +76,21 @@ class LoopState:
             stream._flush()
 
 
-_states: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopState]
-_states = weakref.WeakKeyDictionary()
 _states_lock = threading.Lock()
 
 
 def loop_state(loop: asyncio.AbstractEventLoop) -> LoopState:
     """Return what the streams of ``loop`` share, made at first use."""
-    with _states_lock:
-        state = _states.get(loop)
-        if state is None:
-            state = _states[loop] = LoopState(loop)
-        return state
+    # An attribute of the loop: timers refer to the loop, so that anything else which
+    # held them would keep it alive.
+    state: LoopState | None = getattr(loop, "_websock_py", None)
+    if state is None:
+        with _states_lock:
+            state = getattr(loop, "_websock_py", None)
+            if state is None:
+                state = LoopState(loop)
+                loop._websock_py = state  # type: ignore[attr-defined]
+    return state
 
 
 class _NoLoop:
@@ -156,13 +160,16 @@ class Recv:
         stream = self.stream
         if self.state == 2:
             raise RuntimeError("cannot reuse an already awaited recv()")
-        if self.state == 0 and (
-            stream._receiver is not None or (stream.streaming and self.mode != PIECES)
-        ):
-            raise ConcurrencyError(
-                "cannot call recv while another coroutine is already "
-                "running recv or recv_streaming"
-            )
+        if self.state == 0:
+            if stream._receiver is not None or (
+                stream.streaming and self.mode != PIECES
+            ):
+                raise ConcurrencyError(
+                    "cannot call recv while another coroutine is already "
+                    "running recv or recv_streaming"
+                )
+            if stream._on_message is not None:
+                raise ConcurrencyError("cannot call recv: the listener gets messages")
         if not self.failing:
             if stream._queue:
                 item = stream._pop()
@@ -185,6 +192,10 @@ class Recv:
         """Become the receiver."""
         stream = self.stream
         waiter = stream._waiter
+        if stream._queue_full:
+            # Nothing is queued: the fragments of a message wait.
+            stream._queue_full = False
+            stream.loop.call_soon(stream.read_on)
         # A waiter that only lost its callback is as good as new; see _finish_wait().
         if waiter is None or waiter.done():
             waiter = stream._waiter = stream.loop.create_future()
@@ -273,6 +284,7 @@ class Stream:
         "_end_after_flush",
         "_ended",
         "_fd",
+        "_finishing",
         "_held",
         "_high",
         "_late_pong",
@@ -352,6 +364,7 @@ class Stream:
         self._dirty = False
         self._watching_writes = False
         self._end_after_flush = False
+        self._finishing = False  # closed once everything is sent
         self._late_pong: bytes | None = None
         self._buffer: memoryview | None = None
         self.write_paused = False
@@ -409,7 +422,7 @@ class Stream:
 
     def _watch(self) -> None:
         """Have the loop tell about input, unless it is to be held back."""
-        if self._watching or self._must_hold() or self._ended:
+        if self._watching or self._must_hold() or self._ended or self._finishing:
             return
         if self._fd >= 0:
             self._watching = True
@@ -576,15 +589,25 @@ class Stream:
                 if self._phase == FRAMES:
                     self._phase = IGNORED
                     self.reader_failed(reader.error)
-            elif self._queue or self.streaming:
+            elif self._queue or reader.has_fragments:
                 self._wake(True)
-                if self._over_high() and self.is_open:
+                if self.is_open and (self._over_high() or self._has_enough()):
                     self._queue_full = True
         finally:
             self._processing = outer
 
     def _over_high(self) -> bool:
         return self._high is not None and len(self._queue) > self._high
+
+    def _has_enough(self) -> bool:
+        """Whether fragments wait for somebody who does not want the whole message."""
+        assert self._reader is not None
+        return (
+            self._reader._complete > FRAGMENTS_LIMIT
+            and self._high is not None
+            and self._on_message is None
+            and (self._receiver is None or self._receiver.mode == PIECES)
+        )
 
     def _deliver(self, opcode: int, payload: Any, extra: Any) -> None:
         if opcode <= OP_BINARY:
@@ -665,16 +688,21 @@ class Stream:
             return None
         opcode = self._reader.message_opcode
         pieces = self._reader.take_fragments()
+        self._taken()
         return (opcode, pieces) if pieces else None
 
     def _pop(self) -> Any:
         """Take the first message out of the queue."""
         item = self._queue.popleft()
+        self._taken()
+        return item
+
+    def _taken(self) -> None:
+        """Read on when enough was taken."""
         if self._queue_full and len(self._queue) <= (self._low or 0):
             self._queue_full = False
             if not self._processing:
                 self.read_on()
-        return item
 
     def recv(self, decode: bool | None = None) -> Awaitable[Any]:
         """Receive the next message.
@@ -704,6 +732,11 @@ class Stream:
     def is_receiving(self) -> bool:
         """Whether a ``recv()`` is waiting."""
         return self._receiver is not None
+
+    @property
+    def is_corked(self) -> bool:
+        """Whether a read event of this stream is being handled."""
+        return self._shared.cork_owner is self
 
     def __aiter__(self) -> Messages:
         return Messages(self)
@@ -828,6 +861,9 @@ class Stream:
         self._check_low()
         if self._end_after_flush and not self._segments:
             self._end_output()
+        if self._finishing and not self._segments:
+            self._release_socket()
+            self.loop.call_soon(self.lost, None)
 
     def on_writable(self) -> None:
         """Send more; the loop's writer callback."""
@@ -952,10 +988,19 @@ class Stream:
                 self.io.close()
 
     def close_stream(self) -> None:
-        """Close now that both sides have ended; what is unsent is sent if it can."""
+        """Close, and send what is unsent before; read nothing more."""
         if self.is_lost:
             return
         if self._fd >= 0:
+            if self._shared.cork_owner is self:
+                self._flush_cork()
+            self._flush()
+            if self._segments and not self._broken:
+                self.is_open = False
+                self.is_closing = True
+                self._finishing = True
+                self._unwatch()
+                return
             self._release_socket()
             self.loop.call_soon(self.lost, None)
         elif self.io is not None:
@@ -994,6 +1039,7 @@ class Stream:
     def mark_lost(self) -> None:
         """Wake the receiver for the last time; called by ``connection_lost()``."""
         self._broken = True
+        self.is_open = False
         if self._pending and self._phase == FRAMES:
             # Nothing that arrived is lost: it was read, so it is bounded.
             pending, self._pending = self._pending, b""

@@ -44,6 +44,7 @@ from .headers import (
     build_extension,
     parse_connection,
     parse_extension,
+    parse_extension_cached,
     parse_subprotocol,
     parse_upgrade,
 )
@@ -54,7 +55,6 @@ __all__ = [
     "accept_extensions",
     "accept_key",
     "accept_subprotocol",
-    "build_accept",
     "check_origin",
     "check_request",
     "check_response",
@@ -232,7 +232,7 @@ def negotiate_extensions(
     extensions: list[Extension] = []
     if factories:
         for value in _get_all(headers.index(), "sec-websocket-extensions"):
-            for name, params in parse_extension(value):
+            for name, params in parse_extension_cached(value):
                 for factory in factories:
                     if factory.name != name:
                         continue
@@ -286,34 +286,6 @@ def select_subprotocol(
         ("no common subprotocol" if offered else "missing subprotocol")
         + f", expected one of {', '.join(supported)}"
     )
-
-
-def build_accept(
-    key: str,
-    extensions: str | None = None,
-    subprotocol: str | None = None,
-) -> Response:
-    """Build the response that accepts a connection (RFC 6455, 4.2.2).
-
-    Args:
-        key: Value of ``Sec-WebSocket-Key`` of the request.
-        extensions: Value of ``Sec-WebSocket-Extensions`` that
-            :func:`negotiate_extensions` returned, if any.
-        subprotocol: The subprotocol, if any.
-
-    Raises:
-        ValueError: If the subprotocol contains a character that a header cannot carry.
-    """
-    block = (
-        "Upgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Accept: {accept_key(key)}\r\n"
-    )
-    if extensions is not None:
-        block += f"Sec-WebSocket-Extensions: {extensions}\r\n"
-    headers = Headers.from_block(block.encode("latin-1"))
-    if subprotocol is not None:
-        headers["Sec-WebSocket-Protocol"] = subprotocol
-    return Response(101, "Switching Protocols", headers)
 
 
 _INTRO = "Failed to open a WebSocket connection"

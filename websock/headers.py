@@ -198,21 +198,22 @@ def parse_extension(header: str) -> list[ExtensionHeader]:
     Raises:
         InvalidHeaderFormat: If it does not match the grammar.
     """
-    # Nearly every client is one of a few browsers and libraries and sends the same
-    # text as the last one. Long texts are not worth keeping.
+    return [(name, list(params)) for name, params in parse_extension_cached(header)]
+
+
+def parse_extension_cached(header: str) -> tuple[ExtensionHeader, ...]:
+    """Do the same as :func:`parse_extension`, with tuples in place of lists.
+
+    Nearly every client is one of a few browsers and libraries and sends the same text
+    as the one before.
+    """
+    # What is long is not worth keeping.
     if len(header) <= 128:
-        return [
-            (name, list(params)) for name, params in _parse_extension_cached(header)
-        ]
+        return _parse_extension_cached(header)
     return _parse_extension(header)
 
 
-@functools.lru_cache(maxsize=32)
-def _parse_extension_cached(header: str) -> tuple[ExtensionHeader, ...]:
-    return tuple((name, tuple(params)) for name, params in _parse_extension(header))
-
-
-def _parse_extension(header: str) -> list[ExtensionHeader]:
+def _parse_extension(header: str) -> tuple[ExtensionHeader, ...]:
     header_name = "Sec-WebSocket-Extensions"
     items: list[ExtensionHeader] = []
     end = len(header)
@@ -243,14 +244,17 @@ def _parse_extension(header: str) -> list[ExtensionHeader]:
                     )
             parameters.append((match[1], value))
             pos = match.end()
-        items.append((name, parameters))
+        items.append((name, tuple(parameters)))
         if pos < end and header[pos] != ",":
             raise InvalidHeaderFormat(
                 header_name, "expected a comma or a semicolon", header, pos
             )
         pos = _skip_commas(header, pos)
         if pos == end:
-            return items
+            return tuple(items)
+
+
+_parse_extension_cached = functools.lru_cache(maxsize=32)(_parse_extension)
 
 
 def _skip_commas(header: str, pos: int) -> int:

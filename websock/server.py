@@ -118,13 +118,12 @@ class ServerProtocol(Protocol):
         self.accept_called = True
         try:
             accept, extensions, subprotocol = self.process_request(request)
-            headers = Headers.from_items(
-                [
-                    ("Date", http_date()),
-                    ("Upgrade", "websocket"),
-                    ("Connection", "Upgrade"),
-                    ("Sec-WebSocket-Accept", accept),
-                ]
+            # As one block, which is all that is kept while the connection lives.
+            headers = Headers.from_block(
+                f"Date: {http_date()}\r\n"
+                "Upgrade: websocket\r\n"
+                "Connection: Upgrade\r\n"
+                f"Sec-WebSocket-Accept: {accept}\r\n".encode()
             )
             if extensions is not None:
                 headers["Sec-WebSocket-Extensions"] = extensions

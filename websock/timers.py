@@ -5,7 +5,8 @@ deadlines of a connection are cancelled long before they pass.  Here a timer is 
 entry in the slot of its deadline, rounded up to the next tick; the loop sees one
 timer for the earliest slot.  Adding and cancelling are a dictionary operation each.
 
-A timer fires at or after its deadline, by at most one tick and the loop's own delay.
+A timer fires at or after its deadline, by at most one tick (for delays over a minute:
+32 ticks, over an hour: 2048) and the loop's own delay.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Timer", "TimerWheel"]
 
 TICK = 1 / 32  # seconds
+LONGEST = 1e8  # seconds, three years: what is longer, or infinite, makes no difference
 
 logger = logging.getLogger("websock")
 
@@ -49,7 +51,7 @@ class TimerWheel:
         tick: Width of a slot, in seconds.
     """
 
-    __slots__ = ("_handle", "_heap", "_loop", "_slots", "_tick", "_when")
+    __slots__ = ("_fired", "_handle", "_heap", "_loop", "_slots", "_tick", "_when")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, tick: float = TICK) -> None:
         self._loop = weakref.ref(loop)
@@ -58,12 +60,22 @@ class TimerWheel:
         self._heap: list[int] = []
         self._handle: asyncio.TimerHandle | None = None
         self._when = 0  # slot that the loop's timer waits for
+        self._fired = -1  # slot whose timers fired last, or are firing
 
     def call_later(self, delay: float, callback: Callable[[], Any]) -> Timer:
         """Call ``callback()`` in ``delay`` seconds."""
         loop = self._loop()
         assert loop is not None
-        number = math.ceil((loop.time() + max(delay, 0)) / self._tick)
+        delay = min(max(delay, 0), LONGEST)
+        number = math.ceil((loop.time() + delay) / self._tick)
+        if number <= self._fired:
+            # Some loops' time stands still during a turn: who sets a timer whenever
+            # it fires must not keep the others waiting.
+            number = self._fired + 1
+        if delay > 64:
+            # Few slots, so that those that are empty in the end take no room.
+            coarse = 32 if delay < 4096 else 2048
+            number = -(-number // coarse) * coarse
         slot = self._slots.get(number)
         if slot is None:
             slot = self._slots[number] = {}
@@ -83,21 +95,28 @@ class TimerWheel:
             self._handle = loop.call_at(self._when * self._tick, self._expire)
 
     def _expire(self) -> None:
-        self._handle = None
         loop = self._loop()
         if loop is None:
             return
         now = loop.time()
-        while self._heap and self._heap[0] * self._tick <= now + 1e-6:
-            slot = self._slots.pop(heapq.heappop(self._heap))
-            while slot:
-                timer, _ = slot.popitem()
-                try:
-                    timer.callback()
-                except Exception:
-                    logger.exception("timer callback failed")
-        # Slots whose timers were all cancelled need no wake-up.
-        while self._heap and not self._slots[self._heap[0]]:
-            del self._slots[heapq.heappop(self._heap)]
-        if self._handle is None:
+        try:
+            while self._heap and self._heap[0] * self._tick <= now + 1e-6:
+                self._fired = self._when = self._heap[0]
+                slot = self._slots[self._fired]
+                while slot:
+                    timer = next(iter(slot))
+                    del slot[timer]
+                    try:
+                        timer.callback()
+                    except Exception:
+                        logger.exception("timer callback failed")
+                self._drop_first()
+        finally:
+            # Slots whose timers were all cancelled need no wake-up.
+            while self._heap and not self._slots[self._heap[0]]:
+                self._drop_first()
+            self._handle = None
             self._schedule(loop)
+
+    def _drop_first(self) -> None:
+        del self._slots[heapq.heappop(self._heap)]

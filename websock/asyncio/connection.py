@@ -21,6 +21,7 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
+from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
@@ -425,7 +426,7 @@ class Connection(Stream, asyncio.BufferedProtocol):
         waiter: asyncio.Future[float] = self.loop.create_future()
         # The exception need not be retrieved: a ping may be sent and forgotten.
         waiter.add_done_callback(_retrieve_exception)
-        pings[payload] = (waiter, self.loop.time())
+        pings[payload] = (waiter, perf_counter())
         self.send_control(OP_PING, payload)
         if self.write_paused:
             await self.drain()
@@ -643,7 +644,7 @@ class Connection(Stream, asyncio.BufferedProtocol):
         """A pong arrived: it answers its ping and all before it (RFC 6455, 5.5.3)."""
         pings = self._pings
         if pings is not None and payload in pings:
-            now = self.loop.time()
+            now = perf_counter()
             for key in list(pings):
                 waiter, sent = pings.pop(key)
                 latency = now - sent
@@ -681,7 +682,7 @@ class Connection(Stream, asyncio.BufferedProtocol):
         payload = os.urandom(4)
         while payload in self._pings:
             payload = os.urandom(4)
-        self._pings[payload] = (None, self.loop.time())
+        self._pings[payload] = (None, perf_counter())
         self._ping_sent = payload
         self.send_control(OP_PING, payload)
         if self.debug:
@@ -797,8 +798,11 @@ class Connection(Stream, asyncio.BufferedProtocol):
         if self.io is not None:
             self.transport_paused(True)
         if self._listener is not None:
-            # Echoing to a peer that does not read must not pile up.
-            self.hold_reading(HOLD_FOR_WRITING)
+            if self.is_corked:
+                # Answers to a peer that does not read them must not pile up.  What
+                # is sent for other reasons has nothing to do with what is read, and
+                # two ends that wait for each other to read would wait for ever.
+                self.hold_reading(HOLD_FOR_WRITING)
             self._call_listener("on_pause_writing")
 
     def resume_writing(self) -> None:

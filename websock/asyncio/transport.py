@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class SocketTransport:
         return self._connection.is_lost or self._connection.is_closing
 
     def close(self) -> None:
-        """Close the socket, without a closing handshake."""
+        """Close the socket, without a closing handshake; what is unsent is sent."""
         self._connection.close_stream()
 
     def abort(self) -> None:
@@ -56,6 +57,10 @@ class SocketTransport:
     def write(self, data: bytes) -> None:
         """Write bytes as they are: not a message, so rarely what is wanted."""
         self._connection.write_bytes(bytes(data))
+
+    def writelines(self, list_of_data: Iterable[bytes]) -> None:
+        """Write several pieces of bytes."""
+        self.write(b"".join(list_of_data))
 
     def pause_reading(self) -> None:
         """Deliver and read nothing until ``resume_reading()``."""
