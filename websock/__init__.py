@@ -10,7 +10,14 @@ API, and ``websock.BACKEND`` says which engine runs: ``"c"`` or ``"py"``.
 
 from ._compat import BACKEND
 from .asyncio.client import ClientConnection, connect, unix_connect
-from .asyncio.server import Server, ServerConnection, broadcast, serve, unix_serve
+from .asyncio.server import (
+    Server,
+    ServerConnection,
+    basic_auth,
+    broadcast,
+    serve,
+    unix_serve,
+)
 from .client import ClientProtocol
 from .datastructures import Headers, HeadersLike, MultipleValuesError
 from .exceptions import (
@@ -125,6 +132,7 @@ __all__ = [
     "TooManyHeaders",
     "WebSocketException",
     "__version__",
+    "basic_auth",
     "broadcast",
     "connect",
     "serve",

@@ -111,3 +111,17 @@ cdef extern from "ws_kernel.h" nogil:
     const ws_kernel *ws_kernel_at(size_t i) noexcept
     const ws_kernel *ws_kernel_best() noexcept
     const ws_kernel *ws_kernel_find(const char *name) noexcept
+
+
+cdef extern from "ws_socket.h" nogil:
+    ctypedef struct ws_iovec:
+        void *iov_base
+        size_t iov_len
+
+    enum:
+        WS_SOCK_AGAIN
+
+    long ws_sock_recv(int fd, uint8_t *buf, size_t n) noexcept
+    long ws_sock_send(int fd, const uint8_t *buf, size_t n) noexcept
+    long ws_sock_readv(int fd, ws_iovec *parts, int count) noexcept
+    long ws_sock_sendv(int fd, ws_iovec *parts, int count) noexcept

@@ -26,22 +26,20 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
 
 from ._codec_c cimport EVENT, FAILED, NEED_DATA, FrameReader, FrameWriter
-from ._csrc cimport ws_frame_encode, ws_kernel
+from ._csrc cimport (
+    WS_SOCK_AGAIN,
+    ws_frame_encode,
+    ws_iovec,
+    ws_kernel,
+    ws_sock_readv,
+    ws_sock_recv,
+    ws_sock_send,
+    ws_sock_sendv,
+)
 from ._kernels_c cimport active_kernel, next_mask
 
 from .exceptions import ConcurrencyError, ConnectionClosedOK, InternalError
 from .timers import TimerWheel
-
-cdef extern from "ws_socket.h":
-    ctypedef struct ws_iovec:
-        void *iov_base
-        size_t iov_len
-    enum:
-        WS_SOCK_AGAIN
-    long ws_sock_recv(int fd, uint8_t *buf, size_t n) nogil
-    long ws_sock_send(int fd, const uint8_t *buf, size_t n) nogil
-    long ws_sock_readv(int fd, ws_iovec *parts, int count) nogil
-    long ws_sock_sendv(int fd, ws_iovec *parts, int count) nogil
 
 cdef extern from "Python.h":
     ctypedef struct PyTypeObject
@@ -315,7 +313,7 @@ cdef class Recv:
                     self.failing = True
                     if self.stream.is_lost:
                         self.state = 2
-                        raise self.stream.closed_error() from None
+                        raise self.stream.closed_error()
                     return self.wait()
         elif type(item) is str:
             return (<str>item).encode()

@@ -221,7 +221,7 @@ class Recv:
                     self.failing = True
                     if self.stream.is_lost:
                         self.state = 2
-                        raise self.stream.closed_error() from None
+                        raise self.stream.closed_error()  # noqa: B904  # has a cause
                     return self.wait()
         elif type(item) is str:
             return item.encode()

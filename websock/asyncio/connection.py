@@ -308,6 +308,7 @@ class Connection(Stream, asyncio.BufferedProtocol):
         try:
             pieces: list[bytes]
             decoder = None
+            size = 0
             while True:
                 got = await self.recv_pieces()
                 done = isinstance(got, list)
@@ -328,9 +329,11 @@ class Connection(Stream, asyncio.BufferedProtocol):
                     try:
                         text = decoder.decode(piece, done and number == len(pieces))
                     except UnicodeDecodeError as exc:
-                        self.decoding_failed(exc)
+                        held, _ = decoder.getstate()
+                        self.decoding_failed(exc, size - len(held))
                         await self.wait_closed()
-                        raise self.closed_error() from None
+                        raise self.closed_error()  # noqa: B904  # the cause is set
+                    size += len(piece)
                     yield text
                 if done:
                     begun = False
@@ -544,11 +547,12 @@ class Connection(Stream, asyncio.BufferedProtocol):
             self.logger.debug("! %s", exc)
         self._closing()
 
-    def decoding_failed(self, exc: UnicodeDecodeError) -> None:
+    def decoding_failed(self, exc: UnicodeDecodeError, offset: int = 0) -> None:
         """A binary message that was to be decoded is not UTF-8."""
         if self._connection_exc is None:
             self._connection_exc = exc
-        self.fail(CloseCode.INVALID_DATA, f"{exc.reason} at position {exc.start}")
+        position = offset + exc.start
+        self.fail(CloseCode.INVALID_DATA, f"{exc.reason} at position {position}")
 
     def callback_failed(self, exc: Exception) -> None:
         """A method of the listener raised."""

@@ -26,6 +26,7 @@ from ..protocol import CONNECTING, OPEN
 from ..server import ServerProtocol
 from ..typing import LoggerLike, Origin, PathLike, StatusLike, Subprotocol
 from ..version import __version__
+from .auth import basic_auth
 from .connection import (
     HOLD_FOR_HANDSHAKE,
     Connection,
@@ -36,7 +37,7 @@ from .connection import (
 )
 from .listening import Listening, can_own_sockets
 
-__all__ = ["Server", "ServerConnection", "broadcast", "serve", "unix_serve"]
+__all__ = ["Server", "ServerConnection", "basic_auth", "broadcast", "serve", "unix_serve"]
 
 SERVER = f"Python/{sys.version_info[0]}.{sys.version_info[1]} websock/{__version__}"
 
