@@ -1,3 +1,3 @@
 """WebSocket connections on asyncio's loop, and on loops that follow it."""
 
-__all__: list[str] = []
+__all__ = ["client", "connection", "server"]
