@@ -69,6 +69,8 @@ def extensions():
         for name, sources in {
             "websock._kernels_c": glob("csrc/ws_*.c"),
             "websock._codec_c": [],
+            "websock._channel_c": [],
+            "websock._inbox_c": [],
             "websock._stream_c": [],
         }.items()
         if Path(name.replace(".", "/") + ".pyx").exists()

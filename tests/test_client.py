@@ -444,6 +444,29 @@ def test_tls(run: Run, tls: TLS) -> None:
     run(main())
 
 
+def test_tls_with_many_messages_in_one_turn(run: Run, tls: TLS) -> None:
+    async def main() -> None:
+        messages = [b"x" * 1000] * 200  # far above write_limit
+        async with (
+            their_serve(their_echo, LOOPBACK, 0, ssl=tls.server) as server,
+            connect(
+                f"wss://{LOOPBACK}:{server.sockets[0].getsockname()[1]}",
+                ssl=tls.client,
+                compression=None,
+            ) as ws,
+        ):
+
+            async def send() -> None:
+                for message in messages:
+                    await ws.send(message)
+
+            task = asyncio.create_task(send())
+            assert [await ws.recv() for _ in messages] == messages
+            await task
+
+    run(main())
+
+
 def test_tls_verifies_by_default(run: Run, tls: TLS) -> None:
     async def main() -> None:
         async with scripted(Peer.ended, tls=tls.server) as server:

@@ -49,6 +49,10 @@ LAYERS: dict[str, int] = {
     "transform": 2,
     "uri": 2,
     # L3: the base of a connection.
+    "_channel_py": 3,
+    "_channel_c": 3,
+    "_inbox_py": 3,
+    "_inbox_c": 3,
     "_stream": 3,
     "_stream_py": 3,
     "_stream_c": 3,

@@ -52,7 +52,7 @@ cdef extern from "Python.h":
 cdef enum:
     # Up to this size, text is first taken for ASCII: it nearly always is, and
     # the call of a scan would cost more than the test.
-    SHORT_TEXT = 32
+    SHORT_TEXT = 64
     POOL_SIZE = 4096
 
 cdef uint64_t HIGH_BITS = 0x8080808080808080u

@@ -415,7 +415,7 @@ class Connection(Stream, asyncio.BufferedProtocol):
             ConnectionClosed: When the connection is closed.
             ConcurrencyError: When a ping with the same payload waits for its pong.
         """
-        payload = control_payload(data)
+        payload = None if data is None else control_payload(data)
         await self._check_open()
         pings = self._pings
         if pings is None:
@@ -446,7 +446,7 @@ class Connection(Stream, asyncio.BufferedProtocol):
         """
         payload = control_payload(data)
         await self._check_open()
-        self.send_control(OP_PONG, payload or b"")
+        self.send_control(OP_PONG, payload)
         if self.write_paused:
             await self.drain()
 
@@ -885,15 +885,13 @@ def split_message(item: Any) -> tuple[int, list[bytes]]:
     return opcode, pieces
 
 
-def control_payload(data: DataLike | None) -> bytes | None:
+def control_payload(data: DataLike) -> bytes:
     """Check the payload of a ping or a pong.
 
     Raises:
         TypeError: When it is neither ``str`` nor bytes-like.
         ProtocolError: When it is over 125 bytes.
     """
-    if data is None:
-        return None
     if isinstance(data, str):
         data = data.encode()
     elif not isinstance(data, (bytes, bytearray, memoryview)):

@@ -1,0 +1,79 @@
+# Layout of the compiled channel: a socket or a transport, and what is sent on it.
+
+from libc.stdint cimport uint8_t
+
+cdef enum:
+    READ_SIZE = 131072
+    CORK_SIZE = 65536
+
+
+cdef class LoopState:
+    cdef uint8_t *read_buffer
+    cdef uint8_t *cork
+    cdef size_t corked                      # bytes in the cork buffer
+    cdef Channel cork_owner                 # whose they are
+    cdef bint reading                       # the read buffer is in use
+    cdef unsigned long turn                 # of the loop; grows when something was sent
+    cdef bint turn_ends                     # end_turn() is scheduled
+    cdef list dirty                         # channels with joined output
+    cdef object read_view
+    cdef readonly object wheel
+
+    cdef object view(self)
+    cdef int end_turn_later(self, object loop) except -1
+
+
+cdef class Channel:
+    cdef object __weakref__
+    cdef readonly object loop
+    cdef LoopState shared
+    cdef readonly object sock
+    cdef int fd                             # -1 without a socket
+    cdef readonly object io                 # the transport, when there is one
+    cdef bint watching                      # the loop tells when there is input
+
+    cdef bint mask
+    cdef object transform
+    cdef list segments                      # what the socket did not take
+    cdef size_t unsent                      # bytes of it
+    cdef size_t write_high
+    cdef size_t write_low
+    cdef unsigned long sent_turn
+    cdef bint dirty
+    cdef bint watching_writes
+    cdef bint end_after_flush
+    cdef bint finishing                     # closed once everything is sent
+    cdef bytes late_pong
+    cdef readonly bint write_paused
+    cdef public bint fragmenting            # a fragmented message is being sent
+
+    cdef bint broken                        # reading or writing failed
+    cdef readonly bint is_open
+    cdef readonly bint is_closing
+    cdef readonly bint is_lost
+
+    cdef int unwatch(self) except -1
+    cdef int io_failed(self, long code) except -1
+    cdef bint cork(self) noexcept
+    cdef int uncork(self) except -1
+    cdef int flush_cork(self) except -1
+    cdef int send_now(self, const uint8_t *p, size_t n) except -1
+    cdef int write(
+        self, const uint8_t *head, size_t m, const uint8_t *p, size_t n
+    ) except -1
+    cdef int flush_later(self) except -1
+    cdef int send_parts(
+        self, const uint8_t *head, size_t m, const uint8_t *p, size_t n, object owner
+    ) except -1
+    cdef int append(self, const uint8_t *p, size_t n) except -1
+    cdef int append_owned(self, const uint8_t *p, size_t n, object owner) except -1
+    cdef int flush(self) except -1
+    cdef int watch_writes(self) except -1
+    cdef int check_high(self) except -1
+    cdef int check_low(self) except -1
+    cdef int send_frame(
+        self, unsigned first, const uint8_t *p, size_t n, object owner
+    ) except -1
+    cdef int send_message(self, object message, object text) except -1
+    cdef int end_output(self) except -1
+    cdef int release_socket(self) except -1

@@ -1,0 +1,513 @@
+"""Channels: a socket or a transport, and what is sent on it; the pure twin.
+
+A :class:`Channel` owns a connected socket, or works on a transport where the loop has
+no ``add_reader`` or the bytes are encrypted.  It frames messages and writes them, and
+ends the connection.
+
+The ideas, the same in both twins:
+
+* *Cork.*  What is sent while a read event is handled leaves in one write at its
+  end.  Outside of one, the first write of a turn of the loop goes out at once and
+  later ones are joined until the turn ends.
+* *Nothing to wait for, nothing to await.*  ``send()`` returns a finished awaitable
+  while the write buffer is below its mark.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections import deque
+from collections.abc import Awaitable, Generator
+from typing import Any
+
+from ._codec_py import FrameWriter
+from .constants import OP_PONG
+from .exceptions import ConcurrencyError
+from .timers import TimerWheel
+from .typing import BytesLike, DataLike
+
+__all__ = ["Channel", "LoopState", "loop_state"]
+
+READ_SIZE = 131072
+LARGE = 16384  # from this size on, output is not joined by copying
+
+
+class LoopState:
+    """What the channels of one loop share: the read buffer, the cork, the timers."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.read_buffer = memoryview(bytearray(READ_SIZE))
+        self.corked: list[bytes] = []
+        self.cork_owner: Channel | None = None
+        self.reading = False
+        self.turn = 1
+        self.turn_ends = False
+        self.dirty: list[Channel] = []
+        self.wheel = TimerWheel(loop)
+
+    def end_turn_later(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have ``end_turn()`` called in the loop's next turn."""
+        if not self.turn_ends:
+            self.turn_ends = True
+            loop.call_soon(self.end_turn)
+
+    def end_turn(self) -> None:
+        """Send what was joined since the loop's last turn."""
+        dirty, self.dirty = self.dirty, []
+        self.turn_ends = False
+        self.turn += 1
+        for channel in dirty:
+            channel._flush()
+
+
+_states_lock = threading.Lock()
+
+
+def loop_state(loop: asyncio.AbstractEventLoop) -> LoopState:
+    """Return what the channels of ``loop`` share, made at first use."""
+    # An attribute of the loop: timers refer to the loop, so that anything else which
+    # held them would keep it alive.
+    state: LoopState | None = getattr(loop, "_websock_py", None)
+    if state is None:
+        with _states_lock:
+            state = getattr(loop, "_websock_py", None)
+            if state is None:
+                state = LoopState(loop)
+                loop._websock_py = state  # type: ignore[attr-defined]
+    return state
+
+
+class Done:
+    """The awaitable of a call that has nothing to wait for."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self
+
+    __iter__ = __await__
+
+    def __next__(self) -> Any:
+        raise StopIteration
+
+    def send(self, value: Any) -> Any:
+        """Go on, as a coroutine's ``send()``."""
+        raise StopIteration
+
+    def throw(self, typ: Any, val: Any = None, tb: Any = None) -> Any:
+        """Raise the exception, as a coroutine that is over."""
+        if val is None:
+            val = typ if isinstance(typ, BaseException) else typ()
+        raise val
+
+    def close(self) -> None:
+        """Do nothing: it is over."""
+
+
+DONE = Done()
+
+
+class Channel:
+    """A socket or a transport, and what is sent on it."""
+
+    __slots__ = (
+        "__weakref__",
+        "_broken",
+        "_dirty",
+        "_end_after_flush",
+        "_fd",
+        "_finishing",
+        "_late_pong",
+        "_segments",
+        "_sent_turn",
+        "_shared",
+        "_unsent",
+        "_watching",
+        "_watching_writes",
+        "_write_high",
+        "_write_low",
+        "_writer",
+        "fragmenting",
+        "io",
+        "is_closing",
+        "is_lost",
+        "is_open",
+        "loop",
+        "sock",
+        "write_paused",
+    )
+
+    def init_channel(
+        self, loop: asyncio.AbstractEventLoop, write_marks: tuple[int, int]
+    ) -> None:
+        """Set up; call once, before anything else.
+
+        Args:
+            loop: The event loop.
+            write_marks: Unsent bytes at which ``send()`` waits and goes on.
+        """
+        self.loop = loop
+        self._shared = loop_state(loop)
+        self._write_high, self._write_low = write_marks
+        self.sock: socket.socket | None = None
+        self.io: Any = None
+        self._fd = -1
+        self._watching = False  # the loop tells when there is input
+
+        self._writer: FrameWriter | None = None
+        self._segments: deque[bytes | memoryview] = deque()
+        self._unsent = 0
+        self._sent_turn = 0
+        self._dirty = False
+        self._watching_writes = False
+        self._end_after_flush = False
+        self._finishing = False  # closed once everything is sent
+        self._late_pong: bytes | None = None
+        self.write_paused = False
+        self.fragmenting = False  # a fragmented message is being sent
+
+        self._broken = False  # reading or writing failed
+        self.is_open = False
+        self.is_closing = False
+        self.is_lost = False
+
+    def _unwatch(self) -> None:
+        """Stop reading: called only when input comes that is to be held back."""
+        if not self._watching:
+            return
+        self._watching = False
+        if self._fd >= 0:
+            self.loop.remove_reader(self._fd)
+        elif self.io is not None:
+            self.io.pause_reading()
+
+    # -- writing ---------------------------------------------------------------------
+
+    @property
+    def is_corked(self) -> bool:
+        """Whether a read event of this channel is being handled."""
+        return self._shared.cork_owner is self
+
+    def _cork(self) -> bool:
+        """Join what is sent from here on; ``False`` when another channel does that."""
+        if self._shared.cork_owner is not None:
+            return False
+        self._shared.cork_owner = self
+        return True
+
+    def _uncork(self) -> None:
+        shared = self._shared
+        try:
+            self._flush_cork()
+        finally:
+            shared.corked.clear()
+            shared.cork_owner = None
+
+    def _flush_cork(self) -> None:
+        corked, self._shared.corked = self._shared.corked, []
+        if corked:
+            self._send_now(b"".join(corked))
+
+    def _send_now(self, data: bytes) -> None:
+        """Send if nothing waits before it; keep the rest."""
+        if self._broken:
+            return
+        if not self._segments:
+            if self._fd < 0:
+                if self.io is not None and not self.is_lost:
+                    self.io.write(data)
+                return
+            sent = self._send_some(data)
+            if sent < 0 or sent == len(data):
+                return
+            data = data[sent:]
+            self._watch_writes()
+        self._append(data)
+
+    def _send_some(self, data: BytesLike) -> int:
+        """Return how much the socket took, -1 when it is broken."""
+        assert self.sock is not None
+        try:
+            return self.sock.send(data)
+        except (BlockingIOError, InterruptedError):
+            return 0
+        except OSError as exc:
+            self._io_failed(exc)
+            return -1
+
+    def _io_failed(self, exc: OSError) -> None:
+        """The socket is broken: close it soon, when what was read is delivered."""
+        self.is_open = False
+        if not self._broken:
+            self._broken = True
+            self.loop.call_soon(self.abort_stream, exc)
+
+    def _append(self, data: bytes) -> None:
+        self._segments.append(data)
+        self._unsent += len(data)
+        if self._unsent > self._write_high and not self.write_paused:
+            if self._fd < 0:
+                self._flush()  # a transport says itself when it has enough
+            else:
+                self.write_paused = True
+                self.pause_writing()
+
+    def write_bytes(self, data: bytes) -> None:
+        """Write bytes that are frames or HTTP already: corked, joined, or at once."""
+        shared = self._shared
+        if self._broken or (self._fd < 0 and self.io is None):
+            return
+        if shared.cork_owner is self:
+            shared.corked.append(data)
+            if len(data) >= LARGE:
+                self._flush_cork()
+        elif not self._segments and self._sent_turn != shared.turn:
+            # The first of this turn of the loop goes out at once.
+            self._sent_turn = shared.turn
+            shared.end_turn_later(self.loop)
+            self._send_now(data)
+        else:
+            self._append(data)
+            if not self._watching_writes and not self._dirty:
+                self._dirty = True
+                shared.dirty.append(self)
+                shared.end_turn_later(self.loop)
+
+    def _flush(self) -> None:
+        """Send what was kept, as far as the socket takes it."""
+        self._dirty = False
+        segments = self._segments
+        if not segments or self._broken:
+            return
+        if self._fd < 0:
+            data = b"".join(segments)
+            segments.clear()
+            self._unsent = 0
+            if self.io is not None and not self.is_lost:
+                self.io.write(data)
+            return
+        while segments:
+            if len(segments) > 1 and len(segments[0]) < LARGE:
+                joined = b"".join(segments)
+                segments.clear()
+                segments.append(joined)
+            sent = self._send_some(segments[0])
+            if sent < 0:
+                return
+            self._unsent -= sent
+            if sent < len(segments[0]):
+                segments[0] = memoryview(segments[0])[sent:]
+                break
+            segments.popleft()
+        if segments:
+            self._watch_writes()
+            self._check_low()
+            return
+        if self._watching_writes:
+            self._watching_writes = False
+            self.loop.remove_writer(self._fd)
+        self._check_low()
+        if self._end_after_flush and not self._segments:
+            self._end_output()
+        if self._finishing and not self._segments:
+            self._release_socket()
+            self.loop.call_soon(self.lost, None)
+
+    def on_writable(self) -> None:
+        """Send more; the loop's writer callback."""
+        if self._fd >= 0:
+            self._flush()
+
+    def _watch_writes(self) -> None:
+        if not self._watching_writes and self._fd >= 0:
+            self._watching_writes = True
+            self.loop.add_writer(self._fd, self.on_writable)
+
+    def _check_low(self) -> None:
+        if self.write_paused and self._unsent <= self._write_low:
+            self.write_paused = False
+            self._send_late_pong()
+            self.resume_writing()
+
+    def _send_late_pong(self) -> None:
+        if self._late_pong is not None and self.is_open:
+            pong, self._late_pong = self._late_pong, None
+            self.send_control(OP_PONG, pong)
+
+    def transport_paused(self, paused: bool) -> None:
+        """Follow the transport's flow control."""
+        self.write_paused = paused
+        if not paused:
+            self._send_late_pong()
+
+    def send(self, message: Any, *, text: bool | None = None) -> Awaitable[None]:
+        """Send a message.
+
+        Args:
+            message: ``str`` goes out as text, bytes-like as binary; an iterable or
+                an asynchronous iterable of these as one fragmented message.
+            text: ``True`` or ``False`` forces a text or a binary frame.
+
+        Raises:
+            ConnectionClosed: When the connection is closed or closing.
+            TypeError: When ``message`` is of none of these types.
+
+        The message is on its way when ``send()`` returns; awaiting waits while more
+        than ``write_limit`` bytes are unsent.
+        """
+        if (
+            not self.is_open
+            or self.fragmenting
+            or not isinstance(message, (str, bytes, bytearray, memoryview))
+        ):
+            return self.send_otherwise(message, text)
+        assert self._writer is not None
+        self.write_bytes(self._writer.message(message, text))
+        if self.write_paused:
+            return self.drain()
+        return DONE
+
+    def send_nowait(self, message: DataLike, *, text: bool | None = None) -> None:
+        """Send a message without waiting, whatever is unsent already.
+
+        Watch ``buffered_amount``, or ``on_pause_writing``, to slow down.
+
+        Raises:
+            ConnectionClosed: When the connection is closed or closing.
+            ConcurrencyError: When a fragmented message is being sent.
+            TypeError: When ``message`` is neither ``str`` nor bytes-like.
+        """
+        if not self.is_open:
+            raise self.closed_error()
+        if self.fragmenting:
+            raise ConcurrencyError("cannot send: a fragmented message is being sent")
+        assert self._writer is not None
+        self.write_bytes(self._writer.message(message, text))
+
+    def send_control(self, opcode: int, payload: BytesLike) -> None:
+        """Send a control frame, whatever the state."""
+        assert self._writer is not None
+        self.write_bytes(self._writer.frame(opcode, payload))
+
+    def answer_ping(self, payload: bytes) -> None:
+        """Send a pong; only the newest while the peer does not read (5.5.3)."""
+        if self.write_paused:
+            self._late_pong = payload
+        else:
+            self.send_control(OP_PONG, payload)
+
+    @property
+    def buffered_amount(self) -> int:
+        """Bytes that were sent but not yet handed to the operating system."""
+        n = self._unsent
+        if self._shared.cork_owner is self:
+            n += sum(map(len, self._shared.corked))
+        if self.io is not None and not self.is_lost:
+            n += self.io.get_write_buffer_size()
+        return n
+
+    # -- the end ---------------------------------------------------------------------
+
+    def end_writing(self) -> None:
+        """Send EOF after what was sent before; TLS closes instead."""
+        if self._shared.cork_owner is self:
+            self._flush_cork()
+        self._flush()
+        if self._segments:
+            self._end_after_flush = True
+        else:
+            self._end_output()
+
+    def _end_output(self) -> None:
+        self._end_after_flush = False
+        if self._fd >= 0:
+            assert self.sock is not None
+            try:
+                self.sock.shutdown(socket.SHUT_WR)
+            except OSError:
+                pass  # the peer is gone already; reading finds out
+        elif self.io is not None and not self.is_lost:
+            if self.io.can_write_eof():
+                try:
+                    self.io.write_eof()
+                except (OSError, RuntimeError):
+                    pass
+            else:
+                self.io.close()
+
+    def close_stream(self) -> None:
+        """Close, and send what is unsent before; read nothing more."""
+        if self.is_lost:
+            return
+        if self._fd >= 0:
+            if self._shared.cork_owner is self:
+                self._flush_cork()
+            self._flush()
+            if self._segments and not self._broken:
+                self.is_open = False
+                self.is_closing = True
+                self._finishing = True
+                self._unwatch()
+                return
+            self._release_socket()
+            self.loop.call_soon(self.lost, None)
+        elif self.io is not None:
+            self.io.close()
+
+    def abort_stream(self, exc: BaseException | None = None) -> None:
+        """Close at once; ``exc`` is the reason, for ``connection_lost()``."""
+        if self.is_lost:
+            return
+        if self._fd >= 0:
+            self._release_socket()
+            self.loop.call_soon(self.lost, exc)
+        elif self.io is not None:
+            self.io.abort()
+
+    def _release_socket(self) -> None:
+        fd, self._fd = self._fd, -1
+        self.is_open = False
+        self.is_closing = True
+        if self._shared.cork_owner is self:
+            self._shared.corked.clear()
+        if self._watching:
+            self._watching = False
+            self.loop.remove_reader(fd)
+        if self._watching_writes:
+            self._watching_writes = False
+            self.loop.remove_writer(fd)
+        self._segments.clear()
+        self._unsent = 0
+
+    def lost(self, exc: BaseException | None) -> None:
+        """The connection is gone: the socket is closed and waiters go on."""
+        if not self.is_lost:
+            self.connection_lost(exc)
+
+    # -- what the connection decides -------------------------------------------------
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The connection is gone; must call ``mark_lost()``."""
+        raise NotImplementedError
+
+    def closed_error(self) -> Exception:
+        """Return the exception for an operation on a closed connection."""
+        raise NotImplementedError
+
+    def pause_writing(self) -> None:
+        """Unsent bytes went above the high mark."""
+        raise NotImplementedError
+
+    def resume_writing(self) -> None:
+        """Unsent bytes went below the low mark."""
+        raise NotImplementedError
+
+    async def drain(self) -> None:
+        """Wait until unsent bytes are below the low mark."""
+        raise NotImplementedError
+
+    async def send_otherwise(self, message: Any, text: bool | None) -> None:
+        """Send what ``send()`` cannot send at once, or raise what is wrong."""
+        raise NotImplementedError
