@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .typing import Data
-
-if TYPE_CHECKING:
-    from .asyncio.connection import Connection
 
 __all__ = ["Listener"]
 
@@ -25,25 +22,25 @@ class Listener:
 
     __slots__ = ()
 
-    def on_open(self, ws: Connection) -> None:
+    def on_open(self, ws: Any) -> None:
         """The opening handshake is done; messages can be sent."""
 
-    def on_message(self, ws: Connection, message: Data) -> None:
+    def on_message(self, ws: Any, message: Data) -> None:
         """A message arrived: ``str`` for text, ``bytes`` for binary."""
 
-    def on_ping(self, ws: Connection, data: bytes) -> None:
+    def on_ping(self, ws: Any, data: bytes) -> None:
         """A ping arrived; its pong was sent."""
 
-    def on_pong(self, ws: Connection, data: bytes) -> None:
+    def on_pong(self, ws: Any, data: bytes) -> None:
         """A pong arrived."""
 
-    def on_pause_writing(self, ws: Connection) -> None:
+    def on_pause_writing(self, ws: Any) -> None:
         """More than ``write_limit`` bytes are unsent: send less, or wait."""
 
-    def on_resume_writing(self, ws: Connection) -> None:
+    def on_resume_writing(self, ws: Any) -> None:
         """What was unsent has been sent, or most of it."""
 
-    def on_error(self, ws: Connection, exc: Exception) -> None:
+    def on_error(self, ws: Any, exc: Exception) -> None:
         """A method of this object raised ``exc``.
 
         By default the error is logged and the connection is closed with code 1011.
@@ -51,7 +48,7 @@ class Listener:
         ws.logger.error("listener failed", exc_info=exc)
         ws.fail(1011)
 
-    def on_close(self, ws: Connection, code: int, reason: str) -> None:
+    def on_close(self, ws: Any, code: int, reason: str) -> None:
         """The connection is closed.
 
         Args:
@@ -69,6 +66,7 @@ def check_listener(listener: Any) -> None:
     """
     import inspect
 
+    kind = listener if isinstance(listener, type) else type(listener)
     for name in (
         "on_open",
         "on_message",
@@ -86,6 +84,6 @@ def check_listener(listener: Any) -> None:
             )
         if inspect.iscoroutinefunction(method):
             raise TypeError(
-                f"{type(listener).__name__}.{name} is a coroutine function: "
+                f"{kind.__name__}.{name} is a coroutine function: "
                 "listeners are called, not awaited"
             )

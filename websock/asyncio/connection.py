@@ -103,6 +103,7 @@ class Connection(Stream, asyncio.BufferedProtocol):
         "_listener",
         "_logger",
         "_lost_waiters",
+        "_opened",
         "_peername",
         "_ping_sent",
         "_pings",
@@ -141,6 +142,7 @@ class Connection(Stream, asyncio.BufferedProtocol):
         """Response of the opening handshake."""
 
         self._listener = listener
+        self._opened = False
         self._logger: LoggerLike | None = None
         self._transport: SocketTransport | None = None
         self._peername: Any = None
@@ -484,6 +486,7 @@ class Connection(Stream, asyncio.BufferedProtocol):
         """Go from the opening handshake to messages."""
         protocol = self.protocol
         self.open_stream(protocol.make_reader(), protocol.make_writer())
+        self._opened = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -596,7 +599,7 @@ class Connection(Stream, asyncio.BufferedProtocol):
         self._timer = self._close_timer = None
         self.protocol.receive_eof()
         self._end_waits()
-        if listener is not None and self.response is not None:
+        if listener is not None and self._opened:
             rcvd = self.protocol.close_rcvd
             code = CloseCode.ABNORMAL_CLOSURE if rcvd is None else rcvd.code
             try:
