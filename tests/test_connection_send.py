@@ -404,8 +404,8 @@ async def test_connection_ends_in_the_middle_of_a_message(link: Link) -> None:
     async with link() as (ws, peer):
         gate = asyncio.Event()
         sending = asyncio.create_task(ws.send(later("a", "b", gate=gate)))
-        waiting = asyncio.ensure_future(ws.send("after"))
         await peer.recv()
+        waiting = asyncio.ensure_future(ws.send("after"))
         await peer.close_frame(1001)
         peer.half_close()
         await ws.wait_closed()
@@ -446,13 +446,16 @@ class Failing(Extension):
         raise ZeroDivisionError("extension")
 
 
+class Extended(Connection):
+    """A connection with an extension that fails."""
+
+    def handshake_done(self) -> None:
+        self.protocol.extensions = [Failing()]
+        super().handshake_done()
+
+
 @on_link
 async def test_send_through_an_extension_that_fails(link: Link) -> None:
-    class Extended(Connection):
-        def handshake_done(self) -> None:
-            self.protocol.extensions = [Failing()]
-            super().handshake_done()
-
     async with link(connection_class=Extended) as (ws, _):
         with pytest.raises(ZeroDivisionError):
             await ws.send("x")
@@ -536,8 +539,7 @@ async def test_broadcast_that_fails(
     link: Link, raising: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with link() as (ws, peer):
-        failing, _ = await link.make()
-        failing.protocol.extensions = [Failing()]
+        failing, _ = await link.make(connection_class=Extended)
         if raising:
             with pytest.raises(ExceptionGroup) as raised:
                 broadcast([failing, ws], "x", raise_exceptions=True)

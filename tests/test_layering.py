@@ -49,6 +49,7 @@ LAYERS: dict[str, int] = {
     "transform": 2,
     "uri": 2,
     # L3: the base of a connection.
+    "_slots": 1,
     "_channel_py": 3,
     "_channel_c": 3,
     "_inbox_py": 3,

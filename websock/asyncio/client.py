@@ -21,7 +21,7 @@ from ..protocol import CONNECTING, OPEN
 from ..redirect import find_location, is_same_origin, keep_for_others
 from ..typing import LoggerLike, Origin, PathLike, Subprotocol
 from ..uri import WebSocketURI, parse_uri
-from .connection import Connection, Marks, queue_marks, write_marks
+from .connection import HOLD_FOR_HANDSHAKE, Connection, Marks, queue_marks, write_marks
 from .opening import open_connection
 from .options import check_options, listener_factory
 
@@ -118,6 +118,7 @@ class ClientConnection(Connection):
                 await waiter
             finally:
                 self._handshake_waiter = None
+        self.release_reading(HOLD_FOR_HANDSHAKE)
         if protocol.handshake_exc is not None:
             raise protocol.handshake_exc
 
@@ -162,6 +163,10 @@ class ClientConnection(Connection):
             if isinstance(event, Response):
                 self.response = event
         if protocol.state is OPEN:
+            if self._listener is None:
+                # Frames that came along wait until the program can receive them: if
+                # a bad one is among them, the good ones before it are answered.
+                self.hold_reading(HOLD_FOR_HANDSHAKE)
             self.handshake_done()
         else:
             # It was not told of an opening, so it is not told of a closing.
