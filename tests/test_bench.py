@@ -260,6 +260,10 @@ class TestProcesses:
             assert len(tree) == 2
             assert parent.cpu_time().total > 0
             assert parent.private_memory() > 0
+        # A signal was sent to all of them; the kernel ends them when it comes to it.
+        deadline = time.monotonic() + 30
+        while any(map(is_alive, tree)) and time.monotonic() < deadline:
+            time.sleep(0.01)
         assert [pid for pid in tree if is_alive(pid)] == []
 
     def test_what_a_process_said_is_in_the_error(self) -> None:

@@ -88,7 +88,8 @@ def check_pure(wheel: Path, directory: Path) -> None:
     env = {k: v for k, v in os.environ.items() if k[:8] != "WEBSOCK_"}
     code = "import websock; print(websock.BACKEND, websock.__file__)"
     output = subprocess.run(
-        [sys.executable, "-c", code],
+        # Without site-packages, whose editable installation finds extensions.
+        [sys.executable, "-S", "-c", code],
         env=env | {"PYTHONPATH": str(directory)},
         cwd=directory,
         capture_output=True,
