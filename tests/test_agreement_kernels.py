@@ -43,11 +43,11 @@ def outcome(function: Any, *args: Any, **kwargs: Any) -> Any:
 # Runs of characters of one width, and changes between them, are what the fast
 # paths are about.
 alphabets = [
-    st.characters(max_codepoint=0x7F),
-    st.characters(min_codepoint=0x80, max_codepoint=0xFF),
-    st.characters(min_codepoint=0x80, max_codepoint=0x7FF),
-    st.characters(min_codepoint=0x800, max_codepoint=0xFFFF),
-    st.characters(min_codepoint=0x10000),
+    st.characters(max_codepoint=0x7F, codec="utf-8"),
+    st.characters(min_codepoint=0x80, max_codepoint=0xFF, codec="utf-8"),
+    st.characters(min_codepoint=0x80, max_codepoint=0x7FF, codec="utf-8"),
+    st.characters(min_codepoint=0x800, max_codepoint=0xFFFF, codec="utf-8"),
+    st.characters(min_codepoint=0x10000, codec="utf-8"),
 ]
 runs = st.one_of([st.text(alphabet, max_size=80) for alphabet in alphabets])
 texts = st.lists(runs, max_size=5).map(lambda pieces: "".join(pieces).encode())

@@ -167,7 +167,7 @@ async def test_send_after_the_end(any_link: Link, code: int) -> None:
         await ws.wait_closed()
         messages: list[Any] = ["x", b"x", ["x"], later("x"), [], later()]
         for message in messages:
-            with pytest.raises(kind, match="received .* done; then sent"):
+            with pytest.raises(kind, match=r"received .* done; then sent"):
                 await ws.send(message)
         with pytest.raises(kind):
             ws.send_nowait("x")

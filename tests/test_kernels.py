@@ -197,7 +197,7 @@ class TestParseHeader:
             # The first of several.
             ("93", True, 1002, "reserved bits are set: 0x10, no extension defines them"),
             ("0b", True, 1002, "unknown opcode: 0xb"),
-            ("097e", True, 1002, "fragmented control frame"),
+            ("09", True, 1002, "fragmented control frame"),
             ("897e", True, 1002, "unmasked frame from client"),
             # RSV1 is for messages, also where it is defined.
             ("c8", True, 1002, "reserved bits are set: 0x40, no extension defines them"),

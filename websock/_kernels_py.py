@@ -88,10 +88,10 @@ def apply_mask_inplace(
         ValueError: When ``mask`` is not 4 bytes long.
     """
     masked = apply_mask(data, mask, phase)
-    view = _view(data)
-    if view.readonly:
+    if memoryview(data).readonly:
         raise BufferError("Object is not writable.")
-    view[:] = masked
+    if masked:
+        _view(data)[:] = masked
 
 
 def _view(data: BytesLike) -> memoryview:
@@ -265,7 +265,7 @@ class Utf8Validator:
         # The interpreter takes the first two bytes of a surrogate for a beginning.
         wrong = self._first_wrong(pending, 0)
         if wrong < len(pending):
-            return wrong - len(self._pending)
+            return used + wrong - len(self._pending)
         self._pending = pending
         return -1
 
