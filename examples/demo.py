@@ -25,7 +25,7 @@ from websock.http11 import Request, Response
 
 HOST = "127.0.0.1"
 PAGE = Path(__file__).with_name("demo.html").read_bytes()
-MESSAGES = ["hello", "grüß dich, мир, 世界 🌍", b"\x00\x01\x02"]
+MESSAGES: list[str | bytes] = ["hello", "grüß dich, мир, 世界 🌍", b"\x00\x01\x02"]
 SIZE = 32  # bytes in a message that is timed
 IN_FLIGHT = 64  # messages sent ahead of their echo
 SECONDS = 1.0

@@ -36,7 +36,9 @@ usual_mask = st.binary(min_size=4, max_size=4)
 def frames(draw: st.DrawFn) -> bytes:
     """A frame, more often right than wrong."""
     right = draw(st.integers(0, 9)) > 0
-    opcode = draw(st.sampled_from([0, 0, 0, 1, 1, 2, 2, 8, 9, 10] if right else range(16)))
+    opcode = draw(
+        st.sampled_from([0, 0, 0, 1, 1, 2, 2, 8, 9, 10] if right else range(16))
+    )
     payload = draw(payloads)
     if right and opcode >= 8:
         payload = payload[:125]
@@ -68,7 +70,15 @@ limits = st.sampled_from([None, 0, 10, 100, 5000])
 
 
 @settings(max_examples=400, deadline=None)
-@given(streams, cuts, limits, limits, st.sampled_from([2, 131072]), st.booleans(), st.booleans())
+@given(
+    streams,
+    cuts,
+    limits,
+    limits,
+    st.sampled_from([2, 131072]),
+    st.booleans(),
+    st.booleans(),
+)
 def test_reading(
     data: bytes,
     sizes: list[int],
@@ -93,7 +103,9 @@ def test_reading(
         )
         outcome = feed(reader, pieces(data, sizes))
         code = getattr(reader.error, "code", None)
-        results.append((outcome, code, reader.closed, reader.in_message, reader.take_fragments()))
+        results.append(
+            (outcome, code, reader.closed, reader.in_message, reader.take_fragments())
+        )
     assert results[0] == results[1]
 
 
@@ -101,7 +113,9 @@ messages = st.one_of(st.text(max_size=300), st.binary(max_size=300))
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(messages, max_size=5), st.booleans(), st.sampled_from([None, True, False]))
+@given(
+    st.lists(messages, max_size=5), st.booleans(), st.sampled_from([None, True, False])
+)
 def test_writing(items: list[str | bytes], compressed: bool, text: bool | None) -> None:
     results = []
     for module in twins():
@@ -124,5 +138,7 @@ def test_signatures() -> None:
             if method in {"begin", "next", "rest"}:
                 continue  # the compiled stream calls these in C
             ours = list(inspect.signature(function).parameters)
-            theirs = list(inspect.signature(getattr(getattr(c, name), method)).parameters)
+            theirs = list(
+                inspect.signature(getattr(getattr(c, name), method)).parameters
+            )
             assert ours == theirs, (name, method)

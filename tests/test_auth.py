@@ -19,7 +19,7 @@ async def whoami(ws: Any) -> None:
 async def ask(hook: Any, *headers: str) -> str | tuple[int, str, str | None]:
     """Return the user name that the server saw, or its refusal."""
     async with websock.serve(whoami, "127.0.0.1", 0, process_request=hook) as server:
-        url = "ws://%s:%d/" % server.sockets[0].getsockname()[:2]
+        url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
         fields = [("Authorization", value) for value in headers]
         try:
             async with websock.connect(

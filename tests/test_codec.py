@@ -34,7 +34,9 @@ class Codec:
     def reader(self, **kwargs: Any) -> Any:
         return self.module.FrameReader(expect_mask=self.masked, **kwargs)
 
-    def check(self, data: bytes, events: list[Any], error: str | None = None, **kw: Any) -> None:
+    def check(
+        self, data: bytes, events: list[Any], error: str | None = None, **kw: Any
+    ) -> None:
         got = feed_every_way(lambda: self.reader(**kw), data)
         assert got == (events, error)
 
@@ -61,7 +63,9 @@ class TestFraming:
             pieces = [data[i : i + size] for i in range(0, len(data), size)]
             assert feed(codec.reader(), pieces) == (expected, None)
 
-    @pytest.mark.parametrize("text", ["", "a", "Hello", "é", "κόσμε", "漢字", "😀", "a😀é漢" * 30])
+    @pytest.mark.parametrize(
+        "text", ["", "a", "Hello", "é", "κόσμε", "漢字", "😀", "a😀é漢" * 30]
+    )
     def test_text(self, codec: Codec, text: str) -> None:
         codec.check(codec.frame(TEXT, text.encode()), [(TEXT, text, None)])
 
@@ -88,7 +92,9 @@ class TestFraming:
 
     def test_wrong_masking(self, codec: Codec) -> None:
         wrong = frame(TEXT, b"x", mask=None if codec.masked else MASK)
-        rule = "unmasked frame from client" if codec.masked else "masked frame from server"
+        rule = (
+            "unmasked frame from client" if codec.masked else "masked frame from server"
+        )
         codec.check(wrong, [], f"ProtocolError: {rule} (RFC 6455, 5.1)")
 
     @pytest.mark.parametrize("length", [1 << 63, (1 << 64) - 1, (1 << 63) + 5])
@@ -124,7 +130,18 @@ class TestFraming:
 
 class TestLimits:
     @pytest.mark.parametrize(
-        "length", [101, 126, 127, 65535, 65536, (1 << 32) - 1, 1 << 32, (1 << 32) + 1, (1 << 63) - 1]
+        "length",
+        [
+            101,
+            126,
+            127,
+            65535,
+            65536,
+            (1 << 32) - 1,
+            1 << 32,
+            (1 << 32) + 1,
+            (1 << 63) - 1,
+        ],
     )
     def test_claimed_length(self, codec: Codec, length: int) -> None:
         codec.check(
@@ -175,7 +192,9 @@ class TestLimits:
     def test_too_many_fragments(self, codec: Codec) -> None:
         data = codec.frame(TEXT, fin=False) + codec.frame(CONT, fin=False) * 3
         codec.check(
-            data, [], "TooManyFragments: too many fragments: limit 3 in a message",
+            data,
+            [],
+            "TooManyFragments: too many fragments: limit 3 in a message",
             max_fragments=3,
         )
 
@@ -299,7 +318,9 @@ class TestControl:
         assert events == []
         assert error.startswith("ProtocolError: control frame is too long: ")
 
-    @pytest.mark.parametrize("code", [1000, 1001, 1002, 1003, 1007, 1011, 1014, 3000, 3999, 4000, 4999])
+    @pytest.mark.parametrize(
+        "code", [1000, 1001, 1002, 1003, 1007, 1011, 1014, 3000, 3999, 4000, 4999]
+    )
     def test_close(self, codec: Codec, code: int) -> None:
         payload = code.to_bytes(2, "big") + "rèason".encode()
         reader = codec.reader()
@@ -363,7 +384,9 @@ class TestText:
         codec.check(codec.frame(TEXT, raw), [], error, assemble=False)
 
     @pytest.mark.parametrize(("raw", "position"), BAD)
-    def test_fails_before_the_end(self, codec: Codec, raw: bytes, position: int) -> None:
+    def test_fails_before_the_end(
+        self, codec: Codec, raw: bytes, position: int
+    ) -> None:
         reader = codec.reader()
         data = codec.frame(TEXT, raw + bytes(1000))
         head = len(data) - 1000 - len(raw)
@@ -380,7 +403,9 @@ class TestText:
         )
         codec.check(codec.frame(TEXT, raw), [], error)
         codec.check(
-            codec.frame(TEXT, raw[:1], fin=False) + codec.frame(CONT, raw[1:]), [], error
+            codec.frame(TEXT, raw[:1], fin=False) + codec.frame(CONT, raw[1:]),
+            [],
+            error,
         )
 
     def test_state_does_not_outlive_a_message(self, codec: Codec) -> None:
@@ -399,8 +424,17 @@ class TestCompression:
     def transform(self) -> Any:
         return make_transform([PerMessageDeflate(True, True, 15, 15)])
 
-    def check(self, codec: Codec, data: bytes, events: list[Any], error: str | None = None, **kw: Any) -> None:
-        got = feed_every_way(lambda: codec.reader(transform=self.transform(), **kw), data)
+    def check(
+        self,
+        codec: Codec,
+        data: bytes,
+        events: list[Any],
+        error: str | None = None,
+        **kw: Any,
+    ) -> None:
+        got = feed_every_way(
+            lambda: codec.reader(transform=self.transform(), **kw), data
+        )
         assert got == (events, error)
 
     @pytest.mark.parametrize("text", ["", "Hello", "漢字" * 50, "a" * 1000])
@@ -472,18 +506,26 @@ class TestWriter:
         assert error is None
         return events
 
-    @pytest.mark.parametrize("message", ["", "text", "é漢😀", b"", b"bytes", b"x" * 70_000, "é" * 40_000])
+    @pytest.mark.parametrize(
+        "message", ["", "text", "é漢😀", b"", b"bytes", b"x" * 70_000, "é" * 40_000]
+    )
     def test_message(self, codec: Codec, writer: Any, message: str | bytes) -> None:
         opcode = TEXT if isinstance(message, str) else BINARY
-        assert self.read_back(codec, writer.message(message)) == [(opcode, message, None)]
+        assert self.read_back(codec, writer.message(message)) == [
+            (opcode, message, None)
+        ]
 
     def test_forced_kind(self, codec: Codec, writer: Any) -> None:
-        assert self.read_back(codec, writer.message("é", False)) == [(BINARY, "é".encode(), None)]
+        assert self.read_back(codec, writer.message("é", False)) == [
+            (BINARY, "é".encode(), None)
+        ]
         assert self.read_back(codec, writer.message(b"a", True)) == [(TEXT, "a", None)]
 
     @pytest.mark.parametrize("kind", [bytearray, memoryview])
     def test_bytes_like(self, codec: Codec, writer: Any, kind: Any) -> None:
-        assert self.read_back(codec, writer.message(kind(b"abc"))) == [(BINARY, b"abc", None)]
+        assert self.read_back(codec, writer.message(kind(b"abc"))) == [
+            (BINARY, b"abc", None)
+        ]
 
     def test_strided_memoryview(self, codec: Codec, writer: Any) -> None:
         view = memoryview(b"a-b-c-")[::2]
@@ -491,7 +533,7 @@ class TestWriter:
 
     @pytest.mark.parametrize("message", [3, None, ["a"], 1.5])
     def test_wrong_type(self, writer: Any, message: Any) -> None:
-        with pytest.raises(TypeError, match="^message must be str or bytes-like, not "):
+        with pytest.raises(TypeError, match=r"^message must be str or bytes-like, not "):
             writer.message(message)
 
     def test_lone_surrogate(self, writer: Any) -> None:
@@ -504,9 +546,11 @@ class TestWriter:
 
     def test_control(self, codec: Codec, writer: Any) -> None:
         assert self.read_back(codec, writer.frame(PING, b"x")) == [(PING, b"x", True)]
-        with pytest.raises(Exception, match=r"^control frame is too long: 126 bytes, limit 125"):
+        with pytest.raises(
+            Exception, match=r"^control frame is too long: 126 bytes, limit 125"
+        ):
             writer.frame(PING, bytes(126))
-        with pytest.raises(Exception, match="^fragmented control frame"):
+        with pytest.raises(Exception, match=r"^fragmented control frame"):
             writer.frame(PING, b"", False)
 
     def test_masks_differ(self, impl: Impl) -> None:

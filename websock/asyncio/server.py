@@ -9,7 +9,7 @@ import inspect
 import logging
 import re
 import sys
-from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -37,7 +37,14 @@ from .connection import (
 )
 from .listening import Listening, can_own_sockets
 
-__all__ = ["Server", "ServerConnection", "basic_auth", "broadcast", "serve", "unix_serve"]
+__all__ = [
+    "Server",
+    "ServerConnection",
+    "basic_auth",
+    "broadcast",
+    "serve",
+    "unix_serve",
+]
 
 SERVER = f"Python/{sys.version_info[0]}.{sys.version_info[1]} websock/{__version__}"
 
