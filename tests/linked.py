@@ -111,6 +111,14 @@ async def settle(turns: int = 20) -> None:
         await asyncio.sleep(0)
 
 
+def apply(mask: bytes, data: bytes) -> bytes:
+    """Mask or unmask, quickly."""
+    n = len(data)
+    key = (mask * (n // 4 + 1))[:n]
+    number = int.from_bytes(data, "big") ^ int.from_bytes(key, "big")
+    return number.to_bytes(n, "big")
+
+
 class Peer:
     """The other end, frame by frame."""
 
@@ -118,7 +126,7 @@ class Peer:
         self.masks = masks
         self.sock: socket.socket
         self.streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
-        self.buffer = b""
+        self.buffer = bytearray()
 
     # Bytes.
 
@@ -138,13 +146,13 @@ class Peer:
 
     async def ended(self) -> bytes:
         """Receive until the connection ends; return what came."""
-        data, self.buffer = self.buffer, b""
+        data, self.buffer = self.buffer, bytearray()
         try:
             while piece := await self.read():
                 data += piece
         except (ConnectionError, ssl.SSLError):
             pass
-        return data
+        return bytes(data)
 
     def half_close(self) -> None:
         """End what this side sends."""
@@ -173,7 +181,10 @@ class Peer:
     ) -> bytes:
         """Build a frame, as this side has to."""
         data = payload.encode() if isinstance(payload, str) else payload
-        return frame(opcode, data, fin=fin, rsv=rsv, mask=MASK if self.masks else None)
+        if not self.masks:
+            return frame(opcode, data, fin=fin, rsv=rsv)
+        head = frame(opcode, b"", fin=fin, rsv=rsv, mask=MASK, length=len(data))
+        return head + apply(MASK, data)
 
     async def send(
         self, opcode: int, payload: bytes | str = b"", *, fin: bool = True
@@ -189,8 +200,9 @@ class Peer:
             if not data:
                 raise EOFError(f"connection ended, after {self.buffer!r}")
             self.buffer += data
-        data, self.buffer = self.buffer[:n], self.buffer[n:]
-        return data
+        taken = bytes(self.buffer[:n])
+        del self.buffer[:n]
+        return taken
 
     async def recv(self) -> Received:
         """Receive a frame."""
@@ -205,10 +217,7 @@ class Peer:
         mask = await self._take(4) if second & 0x80 else b""
         payload = await self._take(n)
         if mask:
-            key = (mask * (n // 4 + 1))[:n]
-            payload = (
-                int.from_bytes(payload, "big") ^ int.from_bytes(key, "big")
-            ).to_bytes(n, "big")
+            payload = apply(mask, payload)
         return Received(first & 0x0F, payload, bool(first & 0x80))
 
     async def answer_close(self) -> bytes:

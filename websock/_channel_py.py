@@ -31,6 +31,7 @@ from .typing import BytesLike, DataLike
 __all__ = ["Channel", "LoopState", "loop_state"]
 
 READ_SIZE = 131072
+CORK_SIZE = 65536
 LARGE = 16384  # from this size on, output is not joined by copying
 
 
@@ -40,6 +41,7 @@ class LoopState:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.read_buffer = memoryview(bytearray(READ_SIZE))
         self.corked: list[bytes] = []
+        self.corked_size = 0
         self.cork_owner: Channel | None = None
         self.reading = False
         self.turn = 1
@@ -203,10 +205,12 @@ class Channel:
             self._flush_cork()
         finally:
             shared.corked.clear()
+            shared.corked_size = 0
             shared.cork_owner = None
 
     def _flush_cork(self) -> None:
         corked, self._shared.corked = self._shared.corked, []
+        self._shared.corked_size = 0
         if corked:
             self._send_now(b"".join(corked))
 
@@ -261,7 +265,8 @@ class Channel:
             return
         if shared.cork_owner is self:
             shared.corked.append(data)
-            if len(data) >= LARGE:
+            shared.corked_size += len(data)
+            if len(data) >= LARGE or shared.corked_size > CORK_SIZE:
                 self._flush_cork()
         elif not self._segments and self._sent_turn != shared.turn:
             # The first of this turn of the loop goes out at once.
@@ -403,7 +408,7 @@ class Channel:
         """Bytes that were sent but not yet handed to the operating system."""
         n = self._unsent
         if self._shared.cork_owner is self:
-            n += sum(map(len, self._shared.corked))
+            n += self._shared.corked_size
         if self.io is not None and not self.is_lost:
             n += self.io.get_write_buffer_size()
         return n
@@ -472,6 +477,7 @@ class Channel:
         self.is_closing = True
         if self._shared.cork_owner is self:
             self._shared.corked.clear()
+            self._shared.corked_size = 0
         if self._watching:
             self._watching = False
             self.loop.remove_reader(fd)
