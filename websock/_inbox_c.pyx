@@ -302,7 +302,9 @@ cdef class Inbox(Channel):
         """Read on when enough was taken."""
         if self.queue_full and self.queued <= self.low:
             self.queue_full = False
-            if not self.processing:
+            if self.processing:
+                self.loop.call_soon(self.read_on)
+            else:
                 self.read_on()
         return 0
 

@@ -296,7 +296,9 @@ class Inbox(Channel):
         """Read on when enough was taken."""
         if self._queue_full and len(self._queue) <= (self._low or 0):
             self._queue_full = False
-            if not self._processing:
+            if self._processing:
+                self.loop.call_soon(self.read_on)
+            else:
                 self.read_on()
 
     def recv(self, decode: bool | None = None) -> Awaitable[Any]:

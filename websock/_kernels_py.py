@@ -98,7 +98,7 @@ def _view(data: BytesLike) -> memoryview:
     view = memoryview(data)
     if not view.c_contiguous:
         raise BufferError("memoryview: underlying buffer is not C-contiguous")
-    return view.cast("B") if view.nbytes else memoryview(b"")
+    return view.cast("B") if view.nbytes else view
 
 
 def _turned(mask: BytesLike, phase: int) -> bytes:
@@ -256,30 +256,21 @@ class Utf8Validator:
             -1 while the text can become valid; else the index in ``data`` of the
             first byte that cannot be.  After that only :meth:`reset` is of use.
         """
+        before = len(self._pending)
         text = self._pending + bytes(_view(data))
         try:
             _, used = codecs.utf_8_decode(text, "strict", False)
         except UnicodeDecodeError as exc:
-            return self._first_wrong(text, exc.start) - len(self._pending)
-        pending = text[used:]
-        # The interpreter takes the first two bytes of a surrogate for a beginning.
-        wrong = self._first_wrong(pending, 0)
-        if wrong < len(pending):
-            return used + wrong - len(self._pending)
-        self._pending = pending
+            used = exc.start
+        # The decoder does not tell which byte is wrong, and it waits for the third
+        # byte of a surrogate.
+        state: tuple[int, int, int] | None = _BOUNDARY
+        for at in range(used, len(text)):
+            state = _next_range(state, text[at])
+            if state is None:
+                return at - before
+        self._pending = text[used:]
         return -1
-
-    @staticmethod
-    def _first_wrong(text: bytes, at: int) -> int:
-        """Return which byte of the character that begins at ``at`` cannot be."""
-        state = _BOUNDARY
-        while at < len(text):
-            after = _next_range(state, text[at])
-            if after is None:
-                break
-            state = after
-            at += 1
-        return at
 
     @property
     def is_complete(self) -> bool:

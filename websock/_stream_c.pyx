@@ -120,7 +120,7 @@ cdef class Stream(Inbox):
         """Undo ``hold_reading()`` for the same reason."""
         if self.held & reason:
             self.held &= ~reason
-            if not self.held and not self.processing and not self.is_lost:
+            if not self.held and not self.is_lost:
                 self.loop.call_soon(self.read_on)
 
     def read_on(self):
@@ -158,6 +158,8 @@ cdef class Stream(Inbox):
         if self.must_hold():
             self.unwatch()
             return
+        if self.pending is not None:
+            return  # it comes first, and read_on() is on its way
         if shared.reading:
             # A loop that runs inside a callback of this loop: use other memory.
             try:
@@ -244,9 +246,8 @@ cdef class Stream(Inbox):
             view, self.pending_view = self.pending_view, None
             self.data_received(bytes(memoryview(view)[:n]))
             return
-        if self.must_hold():
-            self.unwatch()
-            self.keep(shared.read_buffer, <size_t>n)
+        if self.must_hold() or self.pending is not None:
+            self.hold(shared.read_buffer, <size_t>n)
             return
         shared.reading = True
         corked = self.cork()
@@ -265,9 +266,8 @@ cdef class Stream(Inbox):
         cdef bint corked
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:
-            if self.must_hold():
-                self.unwatch()
-                self.keep(<const uint8_t *>view.buf, <size_t>view.len)
+            if self.must_hold() or self.pending is not None:
+                self.hold(<const uint8_t *>view.buf, <size_t>view.len)
                 return
             corked = self.cork()
             try:
@@ -287,6 +287,12 @@ cdef class Stream(Inbox):
             if self.pending is None:
                 self.peer_ended()
         return self.io is not None and self.io.can_write_eof()
+
+    cdef int hold(self, const uint8_t *p, size_t n) except -1:
+        """Keep what a transport has read; have it read no more while that is held."""
+        if self.must_hold():
+            self.unwatch()
+        return self.keep(p, n)
 
     cdef int keep(self, const uint8_t *p, size_t n) except -1:
         """Keep input for later, behind what is kept already."""

@@ -135,7 +135,7 @@ class Stream(Inbox):
         """Undo ``hold_reading()`` for the same reason."""
         if self._held & reason:
             self._held &= ~reason
-            if not self._held and not self._processing and not self.is_lost:
+            if not self._held and not self.is_lost:
                 self.loop.call_soon(self.read_on)
 
     def read_on(self) -> None:
@@ -159,6 +159,8 @@ class Stream(Inbox):
         if self._must_hold():
             self._unwatch()
             return
+        if self._pending:
+            return  # it comes first, and read_on() is on its way
         corked = self._cork()
         try:
             self._read_socket()
@@ -206,8 +208,9 @@ class Stream(Inbox):
 
     def data_received(self, data: BytesLike) -> None:
         """Take input as an object; asyncio's ``Protocol``."""
-        if self._must_hold():
-            self._unwatch()
+        if self._must_hold() or self._pending:
+            if self._must_hold():
+                self._unwatch()
             self._keep(bytes(data))
         else:
             self._process_corked(bytes(data))
