@@ -73,7 +73,6 @@ def extensions():
             "websock._inbox_c": [],
             "websock._stream_c": [],
         }.items()
-        if Path(name.replace(".", "/") + ".pyx").exists()
     ]
     directives = {"language_level": 3, "embedsignature": True, "linetrace": bool(TRACE)}
     return cythonize(modules, compiler_directives=directives, force=changed)

@@ -24,7 +24,8 @@ THREADS = "threads"
 class Library:
     """One way to use one library.
 
-    ``lacks`` names what its server cannot do: modes, ``tls``, ``deflate``.
+    ``lacks`` names what its server cannot do: modes, ``tls``, ``deflate``,
+    ``fragments`` (putting a fragmented message together).
     ``has_loop`` is false where the event loop is not asyncio's.
     """
 
@@ -41,6 +42,8 @@ class Library:
     def lack(self, case: Case) -> str:
         """Return what the case asks for and the library lacks, or ``""``."""
         wanted = {case.mode} | {n for n in ("tls", "deflate") if getattr(case, n)}
+        if case.fragments > 1:
+            wanted.add("fragments")
         return ", ".join(sorted(wanted & self.lacks))
 
 
@@ -102,7 +105,7 @@ LIBRARIES: dict[str, Library] = {
             "picows_listener",
             "picows",
             client="picows_listener",
-            lacks=frozenset({"deflate"}),
+            lacks=frozenset({"deflate", "fragments"}),  # it gives frames
         ),
         _python(
             "picows-websockets",

@@ -18,6 +18,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <malloc.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <signal.h>
@@ -256,6 +257,33 @@ feed(conn *c, uint8_t *buf, size_t n)
     return used < n ? conn_keep(c, buf + used, n - used) : 0;
 }
 
+/* Sends frame[at, end) and frees the frame, at once or when it has left: what
+ * the socket does not take yet is not copied. */
+static int
+conn_send_frame(conn *c, uint8_t *frame, size_t at, size_t end)
+{
+    int status = 0;
+    if (c->out) {
+        status = conn_send(c, frame + at, end - at);
+    }
+    else {
+        ssize_t r = send(c->fd, frame + at, end - at, MSG_NOSIGNAL);
+        if (r < 0 && errno != EAGAIN) {
+            status = -1;
+        }
+        else if ((at += r < 0 ? 0 : (size_t)r) < end) {
+            c->out = frame;
+            c->out_have = end;
+            c->out_done = at;
+            c->is_blocked = 1;
+            conn_watch(c, EPOLLOUT);
+            return 0;
+        }
+    }
+    free(frame);
+    return status < 0 || (c->is_closing && !c->out) ? -1 : 0;
+}
+
 /* A frame larger than what came: received into its final place, unmasked
  * piece by piece while the cache is warm, sent from there. */
 static int
@@ -280,7 +308,10 @@ read_large(conn *c)
     if (first >= 0) {
         size_t size = wire_header(header, (unsigned)first, length, NULL);
         memcpy(frame + body - size, header, size);
-        status = conn_send(c, frame + body - size, size + length);
+        if (!is_broadcast) {
+            return conn_send_frame(c, frame, body - size, body + length);
+        }
+        status = conn_answer(c, frame + body - size, size + length);
     }
     free(frame);
     return status < 0 || (c->is_closing && !c->out) ? -1 : 0;
@@ -397,6 +428,9 @@ main(int argc, char **argv)
         }
     }
     signal(SIGPIPE, SIG_IGN);
+    /* Large messages reuse the pages of earlier ones. */
+    mallopt(M_MMAP_THRESHOLD, 1 << 30);
+    mallopt(M_TRIM_THRESHOLD, 1 << 30);
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
     int one = 1;
     struct sockaddr_in address = {.sin_family = AF_INET,
