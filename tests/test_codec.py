@@ -533,7 +533,9 @@ class TestWriter:
 
     @pytest.mark.parametrize("message", [3, None, ["a"], 1.5])
     def test_wrong_type(self, writer: Any, message: Any) -> None:
-        with pytest.raises(TypeError, match=r"^message must be str or bytes-like, not "):
+        with pytest.raises(
+            TypeError, match=r"^message must be str or bytes-like, not "
+        ):
             writer.message(message)
 
     def test_lone_surrogate(self, writer: Any) -> None:
