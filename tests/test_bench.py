@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -284,6 +284,19 @@ async def echo_badly(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, spoil: bool
 ) -> None:
     """Echo small messages; with ``spoil``, change the third one."""
+    try:
+        await echo_frames(reader, writer, spoil)
+    except (asyncio.IncompleteReadError, ConnectionError):
+        pass  # the client is done
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def echo_frames(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, spoil: bool
+) -> None:
     head = (await reader.readuntil(b"\r\n\r\n")).decode()
     key = head.split("Sec-WebSocket-Key: ")[1].split("\r\n")[0]
     guid = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -293,19 +306,16 @@ async def echo_badly(
         b"Connection: Upgrade\r\nSec-WebSocket-Accept: " + accept.encode() + b"\r\n\r\n"
     )
     count = 0
-    try:
-        while True:
-            first, second = await reader.readexactly(2)
-            mask = await reader.readexactly(4)
-            data = bytearray(await reader.readexactly(second & 0x7F))
-            for i in range(len(data)):
-                data[i] ^= mask[i % 4]
-            count += 1
-            if spoil and count == 3:
-                data[-1] ^= 1
-            writer.write(bytes((first, len(data))) + data)
-    except (asyncio.IncompleteReadError, ConnectionError):
-        writer.close()
+    while True:
+        first, second = await reader.readexactly(2)
+        mask = await reader.readexactly(4)
+        data = bytearray(await reader.readexactly(second & 0x7F))
+        for i in range(len(data)):
+            data[i] ^= mask[i % 4]
+        count += 1
+        if spoil and count == 3:
+            data[-1] ^= 1
+        writer.write(bytes((first, len(data))) + data)
 
 
 @contextmanager

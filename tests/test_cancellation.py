@@ -75,7 +75,7 @@ async def cancelled(call: Callable[[], Coroutine[Any, Any, Any]], way: str) -> N
         with pytest.raises(ExceptionGroup):
             await grouped(call)
     elif way == "gather":
-        task = asyncio.ensure_future(gathered(call))  # type: ignore[assignment]
+        task = asyncio.ensure_future(gathered(call))
         await settle(3)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -340,7 +340,7 @@ async def test_iteration(link: Link, way: str) -> None:
 async def test_anext(link: Link, way: str) -> None:
     async with link() as (ws, peer):
         iterator = aiter(ws)
-        await cancelled(lambda: anext(iterator), way)  # type: ignore[arg-type,return-value]
+        await cancelled(lambda: anext(iterator), way)  # type: ignore[arg-type]
         await peer.send(TEXT, "one")
         assert await asyncio.create_task(anext(iterator)) == "one"  # type: ignore[arg-type]
 
@@ -816,7 +816,7 @@ async def test_without_a_task(link: Link) -> None:
             waiting.send(None)
         for args in ((ZeroDivisionError,), (ZeroDivisionError, "text")):
             with pytest.raises(ZeroDivisionError):
-                ws.recv().throw(*args)  # type: ignore[arg-type]
+                ws.recv().throw(*args)
         with pytest.raises(ZeroDivisionError):
             ws.send("y").throw(ZeroDivisionError)
         assert not ws.is_receiving

@@ -193,7 +193,7 @@ async def test_streams_are_slowed_down(any_link: Link, begun: bool) -> None:
         assert sent < 200, "the peer was not slowed down"
         pieces = [piece async for piece in stream]
         if begun:
-            pieces.insert(0, total)  # type: ignore[arg-type]
+            pieces.insert(0, total)
         assert b"".join(pieces) == b"".join(  # type: ignore[arg-type]
             b"%04d" % number * (size // 4) for number in range(count)
         )
@@ -446,7 +446,7 @@ async def test_big_messages(any_link: Link, text: bool) -> None:
 @on_link
 async def test_messages_in_little_pieces(link: Link, cut: int) -> None:
     """However the network cuts them."""
-    messages = ["a", "é" * 70, b"x" * 126, "", b"\0" * 65536, "end"]
+    messages: list[str | bytes] = ["a", "é" * 70, b"x" * 126, "", b"\0" * 65536, "end"]
     async with link() as (ws, peer):
         data = b""
         for message in messages:

@@ -33,6 +33,7 @@ from websock.exceptions import (
 from websock.extensions.base import Extension
 from websock.frames import Close, Frame
 from websock.protocol import State
+from websock.typing import ExtensionName
 
 tls = tls_fixture()
 link = link_fixture("socket")
@@ -440,7 +441,7 @@ async def test_error_of_a_dead_iterable_is_not_lost(link: Link) -> None:
 
 
 class Failing(Extension):
-    name = "x-failing"
+    name = ExtensionName("x-failing")
 
     def encode(self, frame: Frame) -> Frame:
         raise ZeroDivisionError("extension")

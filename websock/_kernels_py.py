@@ -264,11 +264,12 @@ class Utf8Validator:
             used = exc.start
         # The decoder does not tell which byte is wrong, and it waits for the third
         # byte of a surrogate.
-        state: tuple[int, int, int] | None = _BOUNDARY
+        state = _BOUNDARY
         for at in range(used, len(text)):
-            state = _next_range(state, text[at])
-            if state is None:
+            after = _next_range(state, text[at])
+            if after is None:
                 return at - before
+            state = after
         self._pending = text[used:]
         return -1
 
