@@ -194,7 +194,12 @@ def _run_suite(options: argparse.Namespace) -> int:
 
 
 def _run_goal_cases(
-    bench: Bench, wanted: Sequence[goals.Goal], seconds: float | None, name: str
+    bench: Bench,
+    wanted: Sequence[goals.Goal],
+    seconds: float | None,
+    name: str,
+    *,
+    is_client: bool = False,
 ) -> list[goals.Verdict]:
     if seconds:
         wanted = [
@@ -211,7 +216,7 @@ def _run_goal_cases(
     for case in goals.cases_of(wanted):
         names = ",".join(goals.libraries_of(wanted, case))
         chosen = libraries.choose(names)
-        run = bench.run_clients if case.size == goals.CLIENT.size else bench.run
+        run = bench.run_clients if is_client else bench.run
         run(name, [case], chosen)
     return goals.judge(wanted, bench.rows)
 
@@ -228,8 +233,11 @@ def _run_floor(options: argparse.Namespace) -> int:
 def _run_goals(options: argparse.Namespace) -> int:
     bench = _bench(options, 5)
     facts = machine.describe(bench.python)
-    wanted = (*goals.SPEED, *goals.CLIENT_SPEED)
-    verdicts = _run_goal_cases(bench, wanted, options.seconds, "goals")
+    seconds = options.seconds
+    verdicts = _run_goal_cases(bench, goals.SPEED, seconds, "goals")
+    verdicts += _run_goal_cases(
+        bench, goals.CLIENT_SPEED, seconds, "goals", is_client=True
+    )
     rounds, bench.rounds = bench.rounds, 1
     bench.run("goals", [goals.IDLE], libraries.choose(",".join(goals.MEMORY)))
     bench.rounds = rounds

@@ -83,6 +83,7 @@ SPEED = (
     Goal(HANDSHAKE, CALLBACK, "picows", 3.0, figure="rate"),
     Goal(BROADCAST, COROUTINE, "websockets", 0.5),
     Goal(BROADCAST, COROUTINE, "picows-websockets", 1.0, is_strict=True),
+    Goal(TLS, CALLBACK, "picows", 1.05),
     Goal(TLS, COROUTINE, "picows-websockets", 1.05),
     Goal(TLS, COROUTINE, "aiohttp", 1.05),
     Goal(DEFLATE, COROUTINE, "websockets", 0.6),

@@ -28,7 +28,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { SHARED = 1 << 19, HEAD_LIMIT = 8192, EVENTS = 256 };
+enum { SHARED = 1 << 16, HEAD_LIMIT = 8192, EVENTS = 256 };
 
 typedef struct conn {
     struct conn *previous, *next; /* all connections */
