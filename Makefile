@@ -81,7 +81,7 @@ demo: $(VENV)/.stamp-package $(VENV)/.stamp-ext
 test: dev
 	@if [ "$(BACKEND)" = ext ]; then \
 		echo 'websock: pure backend, socket tests'; \
-		$(PURE_ENV) $(PYTEST) --no-ext -m 'not twins' -q $(ARGS) \
+		$(PURE_ENV) $(PYTEST) --no-ext -m 'not twins and not source' -q $(ARGS) \
 		&& echo 'websock: compiled backend, all tests' \
 		&& $(EXT_ENV) $(PYTEST) $(ARGS); \
 	else \

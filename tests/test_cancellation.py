@@ -774,7 +774,10 @@ async def test_debug_mode(link: Link) -> None:
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are new in 3.12")
 @on_link
 async def test_eager_tasks(link: Link) -> None:
-    factory: Any = asyncio.eager_task_factory  # type: ignore[attr-defined]
+    def factory(loop: Any, coroutine: Any, *, context: Any = None, **_: Any) -> Any:
+        options: Any = {"eager_start": True}
+        return asyncio.Task(coroutine, loop=loop, context=context, **options)
+
     asyncio.get_running_loop().set_task_factory(factory)
     async with link() as (ws, peer):
         task = asyncio.create_task(ws.recv())

@@ -390,14 +390,17 @@ def test_logger(run: Run, caplog: pytest.LogCaptureFixture) -> None:
         async with scripted(echo) as server:
             logger = logging.getLogger("my.client")
             async with connect(server.uri, logger=logger) as ws:
-                assert ws.protocol.logger is logger
+                assert ws.logger.logger is logger
             async with connect(server.uri) as ws:
-                assert ws.protocol.logger is logging.getLogger("websock.client")
+                assert ws.logger.logger is logging.getLogger("websock.client")
 
     with caplog.at_level(logging.DEBUG):
         run(main())
     assert {"my.client", "websock.client"} <= {record.name for record in caplog.records}
-    assert "> GET / HTTP/1.1" in caplog.messages
+    requests = [r for r in caplog.records if r.getMessage() == "> GET / HTTP/1.1"]
+    assert [type(getattr(r, "websocket", None)) for r in requests] == [
+        ClientConnection
+    ] * 2
 
 
 # -- loops ---------------------------------------------------------------------------

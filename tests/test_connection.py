@@ -681,13 +681,14 @@ async def test_transport_close_sends_the_rest(any_link: Link) -> None:
         await ws.wait_closed()
 
 
+def told(ws: Connection) -> tuple[State, State, int | None, str | None]:
+    return ws.state, ws.protocol.state, ws.close_code, ws.close_reason
+
+
 @on_link
 async def test_attributes_from_open_to_closed(any_link: Link) -> None:
     async with any_link() as (ws, peer):
-        assert ws.state is State.OPEN
-        assert ws.protocol.state is State.OPEN
-        assert ws.close_code is None
-        assert ws.close_reason is None
+        assert told(ws) == (State.OPEN, State.OPEN, None, None)
         assert ws.subprotocol is None
         assert ws.listener is None
         assert repr(ws) == f"<Connection open {ws.remote_address}>"
@@ -695,10 +696,7 @@ async def test_attributes_from_open_to_closed(any_link: Link) -> None:
         peer.half_close()
         with pytest.raises(ConnectionClosedError):
             await ws.recv()
-        assert int(ws.state) == State.CLOSED
-        assert int(ws.protocol.state) == State.CLOSED
-        assert ws.close_code == 4000
-        assert ws.close_reason == "because"
+        assert told(ws) == (State.CLOSED, State.CLOSED, 4000, "because")
         assert repr(ws) == f"<Connection closed {ws.remote_address}>"
 
 

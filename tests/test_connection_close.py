@@ -203,6 +203,20 @@ async def test_close_when_the_queue_is_full(any_link: Link) -> None:
 
 
 @on_link
+async def test_no_gap_when_closing(link: Link) -> None:
+    """Messages that find no room are dropped, and all that follow."""
+    async with link(max_queue=2) as (ws, peer):
+        ws.close_nowait()
+        await peer.write(b"".join(peer.frame(TEXT, str(n)) for n in range(10)))
+        await settle()
+        assert await ws.recv() == "0"
+        await peer.write(b"".join(peer.frame(TEXT, str(n)) for n in range(10, 20)))
+        await settle()
+        await peer.answer_close()
+        assert [message async for message in ws] == ["1", "2"]
+
+
+@on_link
 async def test_close_when_the_peer_does_not_read(link: Link) -> None:
     """What was sent before goes out first, when the peer reads again."""
     async with link(buffer_size=4096, write_limit=2**20) as (ws, peer):

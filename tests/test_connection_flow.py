@@ -272,9 +272,10 @@ async def test_send_waits(plain_link: Link, write_limit: Any, low: int) -> None:
         assert (await peer.recv()).payload == b"next"
 
 
+@pytest.mark.parametrize("write_limit", [1000, 0])
 @on_link
-async def test_sending_is_slowed_down(any_link: Link) -> None:
-    async with any_link(buffer_size=SMALL, write_limit=1000) as (ws, peer):
+async def test_sending_is_slowed_down(any_link: Link, write_limit: int) -> None:
+    async with any_link(buffer_size=SMALL, write_limit=write_limit) as (ws, peer):
         sent = 0
 
         async def send() -> None:

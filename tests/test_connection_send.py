@@ -37,6 +37,7 @@ from websock.typing import ExtensionName
 
 tls = tls_fixture()
 link = link_fixture("socket")
+plain_link = link_fixture("socket", "transport")
 any_link = link_fixture()
 quiet = quiet_fixture()
 
@@ -414,6 +415,28 @@ async def test_connection_ends_in_the_middle_of_a_message(link: Link) -> None:
         for task in (sending, waiting):
             with pytest.raises(ConnectionClosedOK):
                 await task
+
+
+@pytest.mark.parametrize("how", ["fail", "close"])
+@on_link
+async def test_no_fragment_follows_the_close_frame(plain_link: Link, how: str) -> None:
+    async with plain_link() as (ws, peer):
+        gate = asyncio.Event()
+        sending = asyncio.create_task(ws.send(later("a", "b", gate=gate)))
+        await peer.recv()
+        if how == "fail":
+            ws.fail(1008)
+        else:
+            ws.close_nowait()
+        gate.set()
+        assert (await peer.recv()).opcode == CLOSE
+        await settle()
+        await peer.close_frame()
+        peer.half_close()
+        assert await peer.ended() == b""
+        peer.close()
+        with pytest.raises(ConnectionClosedError):
+            await sending
 
 
 @on_link

@@ -181,7 +181,7 @@ class TestRequest:
     def test_http10(self) -> None:
         with pytest.raises(InvalidProtocol) as info:
             check_request(parse_request(request().replace(b"HTTP/1.1", b"HTTP/1.0")))
-        assert rejection(info.value)[0] == 505
+        assert rejection(info.value)[0] == 400
 
     @pytest.mark.parametrize(
         "line",
@@ -492,7 +492,7 @@ ANSWERS: list[tuple[BaseException, int, str]] = [
     (InvalidOrigin(SECRET), 403, "origin not allowed"),
     (InvalidOrigin(None), 403, "missing Origin header"),
     (InvalidMethod(SECRET), 405, "unsupported HTTP method, expected GET"),
-    (InvalidProtocol(SECRET), 505, "unsupported HTTP version, expected HTTP/1.1"),
+    (InvalidProtocol(SECRET), 400, "unsupported HTTP version, expected HTTP/1.1"),
     (InvalidUpgrade("Upgrade"), 426, "missing Upgrade header"),
     (InvalidUpgrade("Upgrade", SECRET), 426, "invalid Upgrade header"),
     (InvalidVersion(SECRET), 426, "invalid Sec-WebSocket-Version header, expected 13"),

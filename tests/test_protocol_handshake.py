@@ -255,7 +255,7 @@ class TestBadRequests:
         ("data", "kind", "status", "text"),
         [
             (request("POST / HTTP/1.1"), InvalidMethod, 405, "expected GET"),
-            (request("GET / HTTP/1.0"), InvalidProtocol, 505, "expected HTTP/1.1"),
+            (request("GET / HTTP/1.0"), InvalidProtocol, 400, "expected HTTP/1.1"),
             (request(Upgrade=None), InvalidUpgrade, 426, "missing Upgrade"),
             (request(Upgrade="h2c"), InvalidUpgrade, 426, "invalid Upgrade"),
             (request(Connection=None), InvalidUpgrade, 426, "missing Connection"),

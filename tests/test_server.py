@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import http
 import logging
-import os
-import re
-import socket
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import pytest
 from scripted import LOOPBACK, TLS, Run, loop_fixture, tls_fixture
 from websockets.asyncio.client import connect as their_connect
-from websockets.asyncio.client import unix_connect as their_unix_connect
 
 import websock
-from websock.asyncio.server import Server, ServerConnection, serve, unix_serve
+from websock.asyncio.server import Server, ServerConnection, serve
 from websock.exceptions import ConnectionClosedOK, InvalidStatus
 from websock.http11 import Response
 
@@ -175,79 +168,6 @@ def test_close_during_handshakes(run: Run) -> None:
     run(main())
 
 
-# -- addresses -----------------------------------------------------------------------
-
-
-def test_several_hosts(run: Run) -> None:
-    async def main() -> None:
-        async with serve(echo, ["127.0.0.1", "127.0.0.2"], 0) as server:
-            for sock in server.sockets:
-                host, port = sock.getsockname()
-                async with websock.connect(f"ws://{host}:{port}", proxy=None) as ws:
-                    await ws.send("x")
-                    assert await ws.recv() == "x"
-            assert len(server.sockets) == 2
-
-    run(main())
-
-
-def test_ipv6(run: Run) -> None:
-    with socket.socket(socket.AF_INET6) as probe:
-        try:
-            probe.bind(("::1", 0))
-        except OSError:
-            pytest.skip("there is no IPv6 loopback address")
-
-    async def main() -> None:
-        async with serve(echo, "::1", 0) as server:
-            port = server.sockets[0].getsockname()[1]
-            async with websock.connect(f"ws://[::1]:{port}/", proxy=None) as ws:
-                await ws.send("x")
-                assert await ws.recv() == "x"
-
-    run(main())
-
-
-def test_own_socket(run: Run) -> None:
-    async def main() -> None:
-        sock = socket.create_server((LOOPBACK, 0))
-        async with serve(echo, sock=sock) as server:
-            assert server.sockets == (sock,)
-            await check_echo(server)
-        assert sock.fileno() == -1
-
-    run(main())
-
-
-def test_unix_socket(run: Run) -> None:
-    async def main(path: str) -> None:
-        for _ in range(2):
-            with socket.socket(socket.AF_UNIX) as stale:
-                stale.bind(path)
-            async with (
-                unix_serve(echo, path),
-                their_unix_connect(path, "ws://localhost/") as ws,
-            ):
-                await ws.send("x")
-                assert await ws.recv() == "x"
-            assert not os.path.exists(path)  # noqa: ASYNC240
-
-    with tempfile.TemporaryDirectory() as directory:
-        run(main(str(Path(directory) / "socket")))
-
-
-def test_address_in_use(run: Run) -> None:
-    async def main() -> None:
-        with socket.create_server((LOOPBACK, 0)) as sock:
-            port = sock.getsockname()[1]
-            text = f"cannot listen on {LOOPBACK}:{port}: Address already in use"
-            with pytest.raises(OSError, match=re.escape(text)) as caught:
-                await serve(echo, LOOPBACK, port)
-            assert caught.value.errno == errno.EADDRINUSE
-
-    run(main())
-
-
 def test_tls(run: Run, tls: TLS) -> None:
     async def main() -> None:
         async with serve(echo, LOOPBACK, 0, ssl=tls.server) as server:
@@ -348,71 +268,7 @@ def test_hook_that_fails(
     assert record.exc_info[0] is ZeroDivisionError
 
 
-def test_origins(run: Run) -> None:
-    async def main() -> None:
-        origins: Any = ["https://a.example", re.compile(r"https://.*\.b\.example")]
-        async with serve(echo, LOOPBACK, 0, origins=origins) as server:
-            await check_echo(server, origin="https://a.example")
-            await check_echo(server, origin="https://www.b.example")
-            for origin in (None, "https://a.example.evil", "https://b.example"):
-                assert (await refusal(server, origin=origin)).status_code == 403
-
-    run(main())
-
-
-def test_subprotocols(run: Run) -> None:
-    async def main() -> None:
-        async with (
-            serve(echo, LOOPBACK, 0, subprotocols=["chat", "b"]) as server,
-            connect(server, subprotocols=["a", "b", "chat"]) as ws,
-        ):
-            assert ws.subprotocol == "chat"
-
-        def select(connection: Any, offered: Any) -> Any:
-            assert connection.request.path == "/"
-            return offered[-1] if offered else None
-
-        async with (
-            serve(echo, LOOPBACK, 0, select_subprotocol=select) as server,
-            connect(server, subprotocols=["a", "z"]) as ws,
-        ):
-            assert ws.subprotocol == "z"
-
-    run(main())
-
-
-def test_headers_and_compression(run: Run) -> None:
-    async def main() -> None:
-        async with serve(echo, LOOPBACK, 0) as server, connect(server) as ws:
-            assert "websock/" in ws.response.headers["Server"]
-            assert ws.protocol.extensions
-        async with (
-            serve(echo, LOOPBACK, 0, server_header=None, compression=None) as server,
-            connect(server) as ws,
-        ):
-            assert "Server" not in ws.response.headers
-            assert ws.protocol.extensions == []
-
-    run(main())
-
-
 # -- handlers ------------------------------------------------------------------------
-
-
-def test_handler_that_fails(run: Run, caplog: pytest.LogCaptureFixture) -> None:
-    async def handler(ws: Any) -> None:
-        raise ZeroDivisionError
-
-    async def main() -> None:
-        async with serve(handler, LOOPBACK, 0) as server, connect(server) as ws:
-            with pytest.raises(websock.ConnectionClosedError):
-                await ws.recv()
-            assert ws.close_code == 1011
-
-    run(main())
-    (record,) = [r for r in caplog.records if r.levelno >= logging.ERROR]
-    assert record.getMessage() == "connection handler failed"
-    assert isinstance(record.websocket, ServerConnection)  # type: ignore[attr-defined]
 
 
 def test_handler_that_returns(run: Run) -> None:
@@ -423,58 +279,5 @@ def test_handler_that_returns(run: Run) -> None:
         async with serve(handler, LOOPBACK, 0) as server, connect(server) as ws:
             assert [message async for message in ws] == ["bye"]
             assert ws.close_code == 1000
-
-    run(main())
-
-
-def test_ways_to_name_a_listener(run: Run) -> None:
-    class Echo(websock.Listener):
-        def on_message(self, ws: Any, message: Any) -> None:
-            ws.send_nowait(message)
-
-    async def main() -> None:
-        for handler in (Echo, Echo(), lambda: Echo()):
-            async with serve(handler, LOOPBACK, 0) as server:
-                await check_echo(server)
-
-    run(main())
-
-
-class Coroutine(websock.Listener):
-    async def on_message(self, ws: Any, message: Any) -> None: ...  # type: ignore[override]
-
-
-@pytest.mark.parametrize(
-    ("args", "kwargs", "kind"),
-    [
-        ((3, LOOPBACK, 0), {}, TypeError),
-        ((Coroutine, LOOPBACK, 0), {}, TypeError),
-        ((echo, LOOPBACK, 0), {"origins": "https://a"}, TypeError),
-        ((echo, LOOPBACK, 0), {"subprotocols": "chat"}, TypeError),
-        ((echo, LOOPBACK, 0), {"subprotocols": ["a b"]}, ValueError),
-        ((echo, LOOPBACK, 0), {"compression": "brotli"}, ValueError),
-        ((echo, LOOPBACK, 0), {"max_queue": (1, 2)}, ValueError),
-        ((echo, LOOPBACK, 0), {"write_limit": (1, 2)}, ValueError),
-    ],
-)
-def test_wrong_calls(args: Any, kwargs: Any, kind: type[Exception]) -> None:
-    with pytest.raises(kind):
-        serve(*args, **kwargs)
-
-
-@pytest.mark.parametrize(
-    ("args", "kwargs", "kind"),
-    [
-        ((echo, LOOPBACK, 0), {"nonsense": 1}, TypeError),
-        ((echo,), {}, ValueError),
-        ((echo,), {"unix": True}, ValueError),
-    ],
-)
-def test_wrong_addresses(
-    run: Run, args: Any, kwargs: Any, kind: type[Exception]
-) -> None:
-    async def main() -> None:
-        with pytest.raises(kind):
-            await serve(*args, **kwargs)
 
     run(main())

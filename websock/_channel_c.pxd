@@ -5,6 +5,7 @@ from libc.stdint cimport uint8_t
 cdef enum:
     READ_SIZE = 131072
     CORK_SIZE = 65536
+    HOLD_FOR_WRITING = 2                    # a reason to hold input back, as a bit
 
 
 cdef class LoopState:
@@ -17,6 +18,7 @@ cdef class LoopState:
     cdef bint turn_ends                     # end_turn() is scheduled
     cdef list dirty                         # channels with joined output
     cdef object read_view
+    cdef bint tells_once                    # whether the loop tells of an error once only
     cdef readonly object wheel
 
     cdef object view(self)
@@ -31,6 +33,7 @@ cdef class Channel:
     cdef int fd                             # -1 without a socket
     cdef readonly object io                 # the transport, when there is one
     cdef bint watching                      # the loop tells when there is input
+    cdef int held                           # reasons to hold input back, as bits
 
     cdef bint mask
     cdef object transform
@@ -39,6 +42,9 @@ cdef class Channel:
     cdef size_t write_high
     cdef size_t write_low
     cdef unsigned long sent_turn
+    cdef unsigned long sends                # messages sent
+    cdef unsigned long writes               # calls of the system to write
+    cdef bint answered                      # some by the callback, in this read event
     cdef bint dirty
     cdef bint watching_writes
     cdef bint end_after_flush
@@ -61,6 +67,7 @@ cdef class Channel:
     cdef int write(
         self, const uint8_t *head, size_t m, const uint8_t *p, size_t n
     ) except -1
+    cdef int write_io(self, bytes data) except -1
     cdef int flush_later(self) except -1
     cdef int send_parts(
         self, const uint8_t *head, size_t m, const uint8_t *p, size_t n, object owner

@@ -9,6 +9,7 @@ only for output that the socket did not take (``segments``).  Large payloads are
 joined by copying.
 """
 
+import asyncio
 import os
 import threading
 
@@ -74,6 +75,9 @@ cdef class LoopState:
             raise MemoryError
         self.turn = 1
         self.dirty = []
+        # Selectors tell as long as something is wrong.  libuv tells once, and it may
+        # do so while there is still input in front of the error.
+        self.tells_once = not isinstance(loop, asyncio.SelectorEventLoop)
         self.wheel = TimerWheel(loop)
 
     def __dealloc__(self):
@@ -207,17 +211,13 @@ cdef class Channel:
 
     # -- writing ---------------------------------------------------------------------
 
-    @property
-    def is_corked(self):
-        """Whether a read event of this channel is being handled."""
-        return self.shared.cork_owner is self
-
     cdef bint cork(self) noexcept:
         """Join what is sent from here on; ``False`` when another channel does that."""
         cdef LoopState shared = self.shared
         if shared.cork_owner is not None:
             return False
         shared.cork_owner = self
+        self.answered = False
         return True
 
     cdef int uncork(self) except -1:
@@ -228,6 +228,8 @@ cdef class Channel:
         finally:
             shared.corked = 0
             shared.cork_owner = None
+        if self.answered and self.write_paused:
+            self.held |= HOLD_FOR_WRITING
         return 0
 
     cdef int flush_cork(self) except -1:
@@ -247,9 +249,10 @@ cdef class Channel:
             self.append(p, n)
             return self.check_high()
         if self.fd < 0:
-            if self.io is not None and not self.is_lost:
-                self.io.write(PyBytes_FromStringAndSize(<const char *>p, <Py_ssize_t>n))
-            return 0
+            return self.write_io(
+                PyBytes_FromStringAndSize(<const char *>p, <Py_ssize_t>n)
+            )
+        self.writes += 1
         sent = ws_sock_send(self.fd, p, n)
         if sent < 0:
             if sent != WS_SOCK_AGAIN:
@@ -259,6 +262,15 @@ cdef class Channel:
             self.append(p + sent, n - <size_t>sent)
             self.watch_writes()
             self.check_high()
+        return 0
+
+    cdef int write_io(self, bytes data) except -1:
+        if self.io is None or self.is_lost:
+            return 0
+        if self.io.is_closing():
+            self.is_open = False  # it was closed by somebody else
+        else:
+            self.io.write(data)
         return 0
 
     cdef int write(self, const uint8_t *head, size_t m, const uint8_t *p, size_t n) except -1:
@@ -272,7 +284,8 @@ cdef class Channel:
                 self.flush_cork()
             if m + n <= CORK_SIZE:
                 cork = shared.cork + shared.corked
-                memcpy(cork, head, m)
+                if m:  # head may be NULL, which memcpy must not see
+                    memcpy(cork, head, m)
                 memcpy(cork + m, p, n)
                 shared.corked += m + n
                 return 0
@@ -332,6 +345,7 @@ cdef class Channel:
         parts[count].iov_base = <void *>p
         parts[count].iov_len = n
         count += 1
+        self.writes += 1
         sent = ws_sock_sendv(self.fd, parts, count)
         if sent < 0:
             if sent != WS_SOCK_AGAIN:
@@ -426,15 +440,14 @@ cdef class Channel:
                 )
             segments.clear()
             self.unsent = 0
-            if self.io is not None and not self.is_lost:
-                self.io.write(b"".join(chunks))
-            return 0
+            return self.write_io(b"".join(chunks))
         while segments:
             count = min(<Py_ssize_t>len(segments), MAX_PARTS)
             for i in range(count):
                 segment = <Segment>segments[i]
                 parts[i].iov_base = <void *>segment.start
                 parts[i].iov_len = segment.size
+            self.writes += 1
             sent = ws_sock_sendv(self.fd, parts, <int>count)
             if sent < 0:
                 if sent != WS_SOCK_AGAIN:
@@ -541,8 +554,8 @@ cdef class Channel:
     cdef int send_message(self, object message, object text) except -1:
         """Send a whole message; ``TypeError`` when it is of a wrong type."""
         cdef unsigned first
-        cdef Py_buffer view
         cdef object data
+        self.sends += 1
         if type(message) is bytes:
             data = message
             first = OP_TEXT if text else OP_BINARY

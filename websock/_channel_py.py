@@ -33,6 +33,7 @@ __all__ = ["Channel", "LoopState", "loop_state"]
 READ_SIZE = 131072
 CORK_SIZE = 65536
 LARGE = 16384  # from this size on, output is not joined by copying
+HOLD_FOR_WRITING = 2  # a reason to hold input back, as a bit
 
 
 class LoopState:
@@ -47,6 +48,9 @@ class LoopState:
         self.turn = 1
         self.turn_ends = False
         self.dirty: list[Channel] = []
+        # Selectors tell as long as something is wrong.  libuv tells once, and it may
+        # do so while there is still input in front of the error.
+        self.tells_once = not isinstance(loop, asyncio.SelectorEventLoop)
         self.wheel = TimerWheel(loop)
 
     def end_turn_later(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -116,13 +120,16 @@ class Channel:
 
     __slots__ = (
         "__weakref__",
+        "_answered",
         "_broken",
         "_dirty",
         "_end_after_flush",
         "_fd",
         "_finishing",
+        "_held",
         "_late_pong",
         "_segments",
+        "_sends",
         "_sent_turn",
         "_shared",
         "_unsent",
@@ -131,6 +138,7 @@ class Channel:
         "_write_high",
         "_write_low",
         "_writer",
+        "_writes",
         "fragmenting",
         "io",
         "is_closing",
@@ -157,11 +165,15 @@ class Channel:
         self.io: Any = None
         self._fd = -1
         self._watching = False  # the loop tells when there is input
+        self._held = 0  # reasons to hold input back, as bits
 
         self._writer: FrameWriter | None = None
         self._segments: deque[bytes | memoryview] = deque()
         self._unsent = 0
         self._sent_turn = 0
+        self._sends = 0  # messages sent
+        self._writes = 0  # calls of the system to write
+        self._answered = False  # some of them by the callback, in this read event
         self._dirty = False
         self._watching_writes = False
         self._end_after_flush = False
@@ -187,16 +199,12 @@ class Channel:
 
     # -- writing ---------------------------------------------------------------------
 
-    @property
-    def is_corked(self) -> bool:
-        """Whether a read event of this channel is being handled."""
-        return self._shared.cork_owner is self
-
     def _cork(self) -> bool:
         """Join what is sent from here on; ``False`` when another channel does that."""
         if self._shared.cork_owner is not None:
             return False
         self._shared.cork_owner = self
+        self._answered = False
         return True
 
     def _uncork(self) -> None:
@@ -207,6 +215,8 @@ class Channel:
             shared.corked.clear()
             shared.corked_size = 0
             shared.cork_owner = None
+        if self._answered and self.write_paused:
+            self._held |= HOLD_FOR_WRITING
 
     def _flush_cork(self) -> None:
         corked, self._shared.corked = self._shared.corked, []
@@ -220,8 +230,7 @@ class Channel:
             return
         if not self._segments:
             if self._fd < 0:
-                if self.io is not None and not self.is_lost:
-                    self.io.write(data)
+                self._write_io(data)
                 return
             sent = self._send_some(data)
             if sent < 0 or sent == len(data):
@@ -230,10 +239,19 @@ class Channel:
             self._watch_writes()
         self._append(data)
 
+    def _write_io(self, data: bytes) -> None:
+        if self.io is None or self.is_lost:
+            return
+        if self.io.is_closing():
+            self.is_open = False  # it was closed by somebody else
+        else:
+            self.io.write(data)
+
     def _send_some(self, data: BytesLike) -> int:
         """Return how much the socket took, -1 when it is broken."""
         assert self.sock is not None
         try:
+            self._writes += 1
             return self.sock.send(data)
         except (BlockingIOError, InterruptedError):
             return 0
@@ -290,8 +308,7 @@ class Channel:
             data = b"".join(segments)
             segments.clear()
             self._unsent = 0
-            if self.io is not None and not self.is_lost:
-                self.io.write(data)
+            self._write_io(data)
             return
         while segments:
             if len(segments) > 1 and len(segments[0]) < LARGE:
@@ -369,6 +386,7 @@ class Channel:
         ):
             return self.send_otherwise(message, text)
         assert self._writer is not None
+        self._sends += 1
         self.write_bytes(self._writer.message(message, text))
         if self.write_paused:
             return self.drain()
@@ -389,6 +407,7 @@ class Channel:
         if self.fragmenting:
             raise ConcurrencyError("cannot send: a fragmented message is being sent")
         assert self._writer is not None
+        self._sends += 1
         self.write_bytes(self._writer.message(message, text))
 
     def send_control(self, opcode: int, payload: BytesLike) -> None:

@@ -35,6 +35,7 @@ cdef class Inbox(Channel):
     cdef Recv receiver
     cdef bint processing                    # input is being parsed
     cdef bint queue_full
+    cdef bint dropping                      # no message is taken any more
     cdef public bint streaming
 
     cdef int put(self, object item) except -1

@@ -170,6 +170,8 @@ cdef PyObject *recv_next(PyObject *self) except? NULL:
     cdef object value = recv.step()
     if recv.state == 1:
         return Py_NewRef(value)
+    if type(value) is tuple:
+        value = StopIteration(value)  # else it would become the arguments of one
     PyErr_SetObject(StopIteration, value)
     return NULL
 
@@ -211,8 +213,10 @@ cdef class Inbox(Channel):
 
     cdef int put(self, object item) except -1:
         """Queue a message; wake the receiver when that is more than enough."""
-        if self.is_closing and self.queued > self.high >= 0:
-            # The program has said that it is done: nothing may pile up.
+        if self.is_closing and (self.dropping or self.queued > self.high >= 0):
+            # The program has said that it is done: nothing may pile up, and if some
+            # messages are dropped, then all that follow.
+            self.dropping = True
             return 0
         if self.queue is None:
             self.queue = []

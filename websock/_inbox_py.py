@@ -177,6 +177,7 @@ class Inbox(Channel):
     """Messages that wait for ``recv()``, and who waits for them."""
 
     __slots__ = (
+        "_dropping",
         "_high",
         "_low",
         "_on_message",
@@ -208,6 +209,7 @@ class Inbox(Channel):
         self._receiver: Recv | None = None
         self._processing = False  # input is being parsed
         self._queue_full = False
+        self._dropping = False  # no message is taken any more
         self.streaming = False
 
     @property
@@ -224,8 +226,10 @@ class Inbox(Channel):
 
     def _put(self, item: Any) -> None:
         """Queue a message; wake the receiver when that is more than enough."""
-        if self.is_closing and self._over_high():
-            # The program has said that it is done: nothing may pile up.
+        if self.is_closing and (self._dropping or self._over_high()):
+            # The program has said that it is done: nothing may pile up, and if some
+            # messages are dropped, then all that follow.
+            self._dropping = True
             return
         self._queue.append(item)
         if self._over_high():

@@ -15,7 +15,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t
 
-from ._channel_c cimport READ_SIZE, LoopState
+from ._channel_c cimport HOLD_FOR_WRITING, READ_SIZE, LoopState
 from ._codec_c cimport EVENT, FAILED, NEED_DATA, FrameReader, FrameWriter
 from ._csrc cimport WS_SOCK_AGAIN, ws_iovec, ws_sock_readv, ws_sock_recv
 from ._inbox_c cimport PIECES, Inbox
@@ -49,7 +49,6 @@ cdef class Stream(Inbox):
     cdef bytes pending                      # input that was not parsed yet
     cdef object pending_view                # memory lent while the shared one is in use
     cdef char phase                         # what arrives
-    cdef int held                           # reasons to hold input back, as bits
     cdef bint ended                         # the peer sent EOF
 
     # -- set-up ----------------------------------------------------------------------
@@ -69,7 +68,8 @@ cdef class Stream(Inbox):
         """Work on a transport instead of a socket."""
         self.io = transport
         self.watching = True
-        transport.set_write_buffer_limits(self.write_high, self.write_low)
+        # With a high mark of 0, asyncio's TLS may pause writing and never resume it.
+        transport.set_write_buffer_limits(max(self.write_high, <size_t>1), self.write_low)
 
     def open_stream(self, FrameReader reader, FrameWriter writer):
         """End the handshake phase: from here on frames arrive and can be sent."""
@@ -110,7 +110,8 @@ cdef class Stream(Inbox):
         return 0
 
     cdef bint must_hold(self) noexcept:
-        return self.held != 0 or self.queue_full
+        # What is ignored is read on to the end of the stream.
+        return self.phase != IGNORED and (self.held != 0 or self.queue_full)
 
     def hold_reading(self, int reason=1):
         """Deliver nothing and read nothing until ``release_reading()``."""
@@ -151,8 +152,8 @@ cdef class Stream(Inbox):
 
     def on_readable(self):
         """Take input from the socket; the loop's reader callback."""
-        cdef bint corked
         cdef LoopState shared = self.shared
+        cdef unsigned long writes = self.writes
         if self.fd < 0:
             return
         if self.must_hold():
@@ -172,18 +173,29 @@ cdef class Stream(Inbox):
                 self.unwatch()
                 self.eof_received()
             return
-        shared.reading = True
-        corked = self.cork()
+        self.read_socket(False)
+        if shared.tells_once:
+            if self.must_hold():
+                self.unwatch()  # watch() makes the loop look again
+            elif self.writes == writes and self.watching and self.fd >= 0:
+                # An error behind the input would stay unknown until the next write.
+                self.read_socket(True)
+
+    cdef int read_socket(self, bint to_the_end) except -1:
+        """Read what a read event is about, or all that is there."""
+        cdef bint corked = self.cork()
+        self.shared.reading = True
         try:
-            self.read_socket()
+            self.read_some(to_the_end)
         except Exception as exc:
             self.crashed(exc)
         finally:
-            shared.reading = False
+            self.shared.reading = False
             if corked:
                 self.uncork()
+        return 0
 
-    cdef int read_socket(self) except -1:
+    cdef int read_some(self, bint to_the_end) except -1:
         cdef LoopState shared = self.shared
         cdef ws_iovec parts[2]
         cdef uint8_t *tail
@@ -212,10 +224,11 @@ cdef class Stream(Inbox):
                     self.process(shared.read_buffer, n)
                 elif n <= room:
                     self.process_tail(n, NULL, 0)
-                    wanted = room
                 else:
                     self.process_tail(room, shared.read_buffer, n - room)
-                if n < wanted or self.fd < 0 or self.must_hold():
+                if n < wanted and not to_the_end:
+                    return 0
+                if self.fd < 0 or self.must_hold():
                     return 0
             elif got == 0:
                 self.unwatch()
@@ -228,6 +241,8 @@ cdef class Stream(Inbox):
                 self.unwatch()
                 self.io_failed(-got - 1)
                 return 0
+        if shared.tells_once:
+            self.loop.call_soon(self.on_readable)
         return 0
 
     def get_buffer(self, sizehint):
@@ -336,6 +351,7 @@ cdef class Stream(Inbox):
         """Deliver events until the input is used up or must be held back."""
         cdef FrameReader reader = self.reader
         cdef bint outer = self.processing
+        cdef bint finished = False
         self.processing = True
         try:
             if found == NEED_DATA:
@@ -359,9 +375,14 @@ cdef class Stream(Inbox):
                     self.queued > self.high >= 0 or self.has_enough()
                 ):
                     self.queue_full = True
+            finished = True
         finally:
-            reader.begin(NULL, 0)
             self.processing = outer
+            if not finished:
+                # The loop may be left here, by Ctrl-C, and run again.
+                self.keep(reader.data + reader.pos, reader.end - reader.pos)
+                self.loop.call_soon(self.read_on)
+            reader.begin(NULL, 0)
         return 0
 
     cdef bint has_enough(self) noexcept:
@@ -376,6 +397,7 @@ cdef class Stream(Inbox):
     cdef int deliver(self, FrameReader reader) except -1:
         cdef int opcode = reader.event_opcode
         cdef object payload = reader.event_payload
+        cdef unsigned long sends = self.sends
         reader.event_payload = None
         if opcode <= OP_BINARY:
             if self.on_message is not None:
@@ -385,6 +407,11 @@ cdef class Stream(Inbox):
                     self.on_message(self, payload)
                 except Exception as exc:
                     self.callback_failed(exc)
+                if self.sends != sends:
+                    # Answers to a peer that does not read them must not pile up.
+                    self.answered = True
+                    if self.write_paused:
+                        self.held |= HOLD_FOR_WRITING
                 return 0
             if opcode == OP_CONT or reader.event_extra is not None:
                 payload = (payload, reader.event_extra, opcode == OP_CONT)
@@ -406,18 +433,23 @@ cdef class Stream(Inbox):
 
     def mark_lost(self):
         """Wake the receiver for the last time; called by ``connection_lost()``."""
-        cdef bytes pending = self.pending
+        cdef bytes pending
         self.broken = True
         self.is_open = False
-        if pending is not None and self.phase == FRAMES:
+        while self.pending is not None and self.phase == FRAMES:
             # Nothing that arrived is lost: it was read, so it is bounded.
+            pending = self.pending
             self.pending = None
             self.high = -1
             self.held = 0
             self.queue_full = False
-            self.process(
-                <const uint8_t *>PyBytes_AS_STRING(pending), <size_t>len(pending)
-            )
+            try:
+                self.process(
+                    <const uint8_t *>PyBytes_AS_STRING(pending), <size_t>len(pending)
+                )
+            except Exception as exc:
+                self.phase = IGNORED
+                self.crashed(exc)
         self.is_lost = True
         self.is_open = False
         self.phase = IGNORED

@@ -21,7 +21,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from ._channel_py import READ_SIZE, loop_state
+from ._channel_py import HOLD_FOR_WRITING, READ_SIZE, loop_state
 from ._codec_py import FrameReader, FrameWriter
 from ._inbox_py import PIECES, Inbox
 from .constants import OP_BINARY, OP_CLOSE, OP_CONT, OP_PING, OP_PONG
@@ -43,7 +43,6 @@ class Stream(Inbox):
     __slots__ = (
         "_buffer",
         "_ended",
-        "_held",
         "_pending",
         "_phase",
     )
@@ -70,7 +69,6 @@ class Stream(Inbox):
         self._buffer: memoryview | None = None
         self._pending = b""  # input that was not parsed yet
         self._phase = HANDSHAKE
-        self._held = 0  # reasons to hold input back, as bits
         self._ended = False  # the peer sent EOF
 
     def attach_socket(self, sock: socket.socket) -> None:
@@ -83,7 +81,8 @@ class Stream(Inbox):
         """Work on a transport instead of a socket."""
         self.io = transport
         self._watching = True
-        transport.set_write_buffer_limits(self._write_high, self._write_low)
+        # With a high mark of 0, asyncio's TLS may pause writing and never resume it.
+        transport.set_write_buffer_limits(max(self._write_high, 1), self._write_low)
 
     def open_stream(self, reader: FrameReader, writer: FrameWriter) -> None:
         """End the handshake phase: from here on frames arrive and can be sent."""
@@ -121,7 +120,8 @@ class Stream(Inbox):
             self.io.resume_reading()
 
     def _must_hold(self) -> bool:
-        return self._held != 0 or self._queue_full
+        # What is ignored is read on to the end of the stream.
+        return self._phase != IGNORED and (self._held != 0 or self._queue_full)
 
     def hold_reading(self, reason: int = 1) -> None:
         """Deliver nothing and read nothing until ``release_reading()``.
@@ -161,16 +161,27 @@ class Stream(Inbox):
             return
         if self._pending:
             return  # it comes first, and read_on() is on its way
+        writes = self._writes
+        self._read_socket(False)
+        if self._shared.tells_once:
+            if self._must_hold():
+                self._unwatch()  # _watch() makes the loop look again
+            elif self._writes == writes and self._watching and self._fd >= 0:
+                # An error behind the input would stay unknown until the next write.
+                self._read_socket(True)
+
+    def _read_socket(self, to_the_end: bool) -> None:
+        """Read what a read event is about, or all that is there."""
         corked = self._cork()
         try:
-            self._read_socket()
+            self._read_some(to_the_end)
         except Exception as exc:
             self.crashed(exc)
         finally:
             if corked:
                 self._uncork()
 
-    def _read_socket(self) -> None:
+    def _read_some(self, to_the_end: bool) -> None:
         assert self.sock is not None
         for _ in range(MAX_READS):
             try:
@@ -187,8 +198,12 @@ class Stream(Inbox):
                 self.peer_ended()
                 return
             self._process(data)
-            if len(data) < READ_SIZE or self._fd < 0 or self._must_hold():
+            if len(data) < READ_SIZE and not to_the_end:
                 return
+            if self._fd < 0 or self._must_hold():
+                return
+        if self._shared.tells_once:
+            self.loop.call_soon(self.on_readable)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Lend memory to the transport; asyncio's ``BufferedProtocol``."""
@@ -255,6 +270,7 @@ class Stream(Inbox):
         reader = self._reader
         assert reader is not None
         outer, self._processing = self._processing, True
+        finished = False
         try:
             # One event at a time, so that input can be held back between two.
             reader.begin(data)
@@ -275,8 +291,13 @@ class Stream(Inbox):
                 self._wake(True)
                 if self.is_open and (self._over_high() or self._has_enough()):
                     self._queue_full = True
+            finished = True
         finally:
             self._processing = outer
+            if not finished:
+                # The loop may be left here, by Ctrl-C, and run again.
+                self._keep(reader.rest())
+                self.loop.call_soon(self.read_on)
 
     def _has_enough(self) -> bool:
         """Whether fragments wait for somebody who does not want the whole message."""
@@ -293,10 +314,18 @@ class Stream(Inbox):
             if self._on_message is not None:
                 if opcode == OP_CONT:
                     raise InternalError("a message was taken apart for a callback")
+                sends = self._sends
                 try:
                     self._on_message(self, payload)
                 except Exception as exc:
                     self.callback_failed(exc)
+                if self._sends != sends:
+                    # Answers to a peer that does not read them must not pile up.  What
+                    # is sent for other reasons has nothing to do with what is read:
+                    # two ends that wait for each other to read would wait for ever.
+                    self._answered = True
+                    if self.write_paused:
+                        self._held |= HOLD_FOR_WRITING
                 return
             if opcode == OP_CONT or extra is not None:
                 payload = (payload, extra, opcode == OP_CONT)
@@ -319,13 +348,17 @@ class Stream(Inbox):
         """Wake the receiver for the last time; called by ``connection_lost()``."""
         self._broken = True
         self.is_open = False
-        if self._pending and self._phase == FRAMES:
+        while self._pending and self._phase == FRAMES:
             # Nothing that arrived is lost: it was read, so it is bounded.
             pending, self._pending = self._pending, b""
             self._high = None
             self._held = 0
             self._queue_full = False
-            self._process(pending)
+            try:
+                self._process(pending)
+            except Exception as exc:
+                self._phase = IGNORED
+                self.crashed(exc)
         self.is_lost = True
         self.is_open = False
         self._phase = IGNORED

@@ -319,7 +319,6 @@ def rejection(
             reason = "unsupported HTTP method, expected GET"
             headers = [("Allow", "GET")]
         case InvalidProtocol():
-            status = http.HTTPStatus.HTTP_VERSION_NOT_SUPPORTED
             reason = "unsupported HTTP version, expected HTTP/1.1"
         case InvalidUpgrade():
             status = http.HTTPStatus.UPGRADE_REQUIRED

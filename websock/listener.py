@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .exceptions import ConnectionClosed
 from .typing import Data
 
 __all__ = ["Listener"]
@@ -43,8 +44,11 @@ class Listener:
     def on_error(self, ws: Any, exc: Exception) -> None:
         """A method of this object raised ``exc``.
 
-        By default the error is logged and the connection is closed with code 1011.
+        By default the error is logged and the connection is closed with code 1011;
+        but that something was sent after the end of the connection is no error.
         """
+        if isinstance(exc, ConnectionClosed) and not ws.is_open:
+            return
         ws.logger.error("listener failed", exc_info=exc)
         ws.fail(1011)
 

@@ -1,16 +1,8 @@
-"""The connection that programs hold: policy on top of a stream.
-
-A :class:`Connection` is a stream (:mod:`websock._stream`) that delivers messages,
-plus what is decided about them: the handshakes are carried out by a sans-IO protocol
-(:mod:`websock.protocol`), deadlines live in the timer wheel of the loop, and pings
-and fragmented messages are handled here.  No task and no timer of the loop belongs
-to a connection.
-"""
+"""The connection that programs hold: its messages, and what is sent and received."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from collections.abc import (
     AsyncIterable,
@@ -18,227 +10,50 @@ from collections.abc import (
     Awaitable,
     Coroutine,
     Iterable,
-    Iterator,
     Mapping,
 )
 from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
-from .._stream import Stream, loop_state
-from ..constants import MAX_CONTROL_SIZE, OP_BINARY, OP_CONT, OP_PING, OP_PONG, OP_TEXT
-from ..exceptions import ConcurrencyError, ConnectionClosed, ProtocolError
+from ..constants import OP_BINARY, OP_CONT, OP_PING, OP_PONG, OP_TEXT
+from ..exceptions import ConcurrencyError, ConnectionClosed
 from ..frames import Close, CloseCode
-from ..http11 import Request, Response
-from ..listener import Listener
-from ..protocol import CLOSED, CONNECTING, OPEN, Protocol, State
-from ..timers import Timer
-from ..typing import BytesLike, Data, DataLike, LoggerLike, Subprotocol
-from .transport import SocketTransport
+from ..protocol import CONNECTING, OPEN
+from ..typing import BytesLike, Data, DataLike
+from .base import (
+    HOLD_FOR_HANDSHAKE,
+    ConnectionBase,
+    Marks,
+    queue_marks,
+    write_marks,
+)
+from .payloads import (
+    AsAsync,
+    control_payload,
+    fragment_payload,
+    split_message,
+    utf8_decoder,
+)
 
-if TYPE_CHECKING:
-    import uuid
-
-__all__ = ["Connection"]
-
-# Reasons to hold input back, beside pause_reading().
-HOLD_FOR_WRITING = 2
-HOLD_FOR_HANDSHAKE = 4
-
-Marks = int | tuple[int | None, int | None] | None
-
-
-def queue_marks(max_queue: Marks) -> tuple[int | None, int | None]:
-    """Return the marks of a queue: where it is full, and where it takes more again.
-
-    Raises:
-        ValueError: When they are negative, or the wrong way round.
-    """
-    high, low = max_queue if isinstance(max_queue, tuple) else (max_queue, None)
-    if high is None and low is not None:
-        high = low * 4
-    if high is not None and low is None:
-        low = high // 4
-    if high is not None and low is not None:
-        if low < 0:
-            raise ValueError(f"low mark of max_queue must not be negative: {low}")
-        if high < low:
-            raise ValueError(f"marks of max_queue: high {high} is below low {low}")
-    return high, low
+__all__ = [
+    "HOLD_FOR_HANDSHAKE",
+    "Connection",
+    "Marks",
+    "broadcast",
+    "queue_marks",
+    "write_marks",
+]
 
 
-def write_marks(write_limit: int | tuple[int, int | None]) -> tuple[int, int]:
-    """Return the marks of the write buffer: where to wait, and where to go on.
-
-    Raises:
-        ValueError: When they are negative, or the wrong way round.
-    """
-    high, low = write_limit if isinstance(write_limit, tuple) else (write_limit, None)
-    if low is None:
-        low = high // 4
-    if not high >= low >= 0:
-        raise ValueError(f"marks of write_limit: high {high}, low {low}")
-    return high, low
-
-
-class ConnectionLogger(logging.LoggerAdapter[Any]):
-    """Adds the connection to log records, as ``websocket``."""
-
-
-class Connection(Stream, asyncio.BufferedProtocol):
+class Connection(ConnectionBase):
     """A WebSocket connection, of a client or of a server.
 
     Use :class:`~websock.asyncio.client.ClientConnection` and
     :class:`~websock.asyncio.server.ServerConnection`.
     """
 
-    # A program may hang its own attributes onto a connection; the dictionary exists
-    # only once it does.
-    __slots__ = (
-        "__dict__",
-        "_close_timer",
-        "_connection_exc",
-        "_drain_waiters",
-        "_fragment_done",
-        "_listener",
-        "_logger",
-        "_lost_waiters",
-        "_opened",
-        "_peername",
-        "_ping_sent",
-        "_pings",
-        "_sockname",
-        "_timer",
-        "_transport",
-        "close_timeout",
-        "latency",
-        "ping_interval",
-        "ping_timeout",
-        "protocol",
-        "request",
-        "response",
-    )
-
-    def __init__(
-        self,
-        protocol: Protocol,
-        *,
-        ping_interval: float | None = 20,
-        ping_timeout: float | None = 20,
-        close_timeout: float | None = 10,
-        max_queue: Marks = 16,
-        write_limit: int | tuple[int, int | None] = 2**15,
-        listener: Listener | None = None,
-    ) -> None:
-        self.protocol = protocol
-        self.ping_interval = ping_interval
-        self.ping_timeout = ping_timeout
-        self.close_timeout = close_timeout
-        self.latency: float = 0.0
-        """Round-trip time that the last answered ping measured, in seconds."""
-        self.request: Request | None = None
-        """Request of the opening handshake."""
-        self.response: Response | None = None
-        """Response of the opening handshake."""
-
-        self._listener = listener
-        self._opened = False
-        self._logger: LoggerLike | None = None
-        self._transport: SocketTransport | None = None
-        self._peername: Any = None
-        self._sockname: Any = None
-        self._timer: Timer | None = None  # opening, then pings
-        self._close_timer: Timer | None = None
-        self._connection_exc: BaseException | None = None
-        self._drain_waiters: list[asyncio.Future[None]] | None = None
-        self._lost_waiters: list[asyncio.Future[None]] | None = None
-        self._fragment_done: asyncio.Future[None] | None = None
-        self._pings: dict[bytes, tuple[asyncio.Future[float] | None, float]] | None
-        self._pings = None
-        self._ping_sent: bytes | None = None  # the keepalive ping that waits
-        self.init_stream(
-            asyncio.get_running_loop(),
-            None if listener is None else listener.on_message,
-            queue_marks(max_queue),
-            write_marks(write_limit),
-        )
-
-    def __repr__(self) -> str:
-        state = self.state.name.lower()
-        return f"<{type(self).__name__} {state} {self.remote_address}>"
-
-    # -- what a connection is --------------------------------------------------------
-
-    @property
-    def id(self) -> uuid.UUID:
-        """Identifier of the connection, for logs."""
-        return self.protocol.id
-
-    @property
-    def logger(self) -> LoggerLike:
-        """Logger of this connection; its records have a ``websocket`` attribute."""
-        if self._logger is None:
-            self._logger = ConnectionLogger(self.protocol.logger, {"websocket": self})
-        return self._logger
-
-    @property
-    def debug(self) -> bool:
-        """Whether the logger takes debug messages."""
-        return self.protocol.debug
-
-    @property
-    def local_address(self) -> Any:
-        """Address of this end: ``(host, port)`` for IPv4; see ``getsockname()``."""
-        if self._sockname is None and self.sock is not None:
-            try:
-                self._sockname = self.sock.getsockname()
-            except OSError:
-                return None
-        return self._sockname
-
-    @property
-    def remote_address(self) -> Any:
-        """Address of the peer: ``(host, port)`` for IPv4; see ``getpeername()``."""
-        if self._peername is None and self.sock is not None:
-            try:
-                self._peername = self.sock.getpeername()
-            except OSError:
-                return None
-        return self._peername
-
-    @property
-    def transport(self) -> Any:
-        """Transport of the connection, or an object that looks like one."""
-        if self.io is not None:
-            return self.io
-        if self._transport is None:
-            self._transport = SocketTransport(self)
-        return self._transport
-
-    @property
-    def state(self) -> State:
-        """State of the connection."""
-        return self.protocol.state
-
-    @property
-    def subprotocol(self) -> Subprotocol | None:
-        """Subprotocol that was negotiated, if any."""
-        return self.protocol.subprotocol
-
-    @property
-    def close_code(self) -> int | None:
-        """Close code from the peer; ``None`` while the connection is not closed."""
-        return self.protocol.close_code
-
-    @property
-    def close_reason(self) -> str | None:
-        """Close reason from the peer; ``None`` while the connection is not closed."""
-        return self.protocol.close_reason
-
-    @property
-    def listener(self) -> Listener | None:
-        """Object that is told what happens, if any."""
-        return self._listener
+    __slots__ = ()
 
     # -- using it --------------------------------------------------------------------
 
@@ -323,7 +138,7 @@ class Connection(Stream, asyncio.BufferedProtocol):
                     if decode is None:
                         decode = opcode == OP_TEXT
                     if decode:
-                        decoder = _utf8_decoder()
+                        decoder = utf8_decoder()
                 for number, piece in enumerate(pieces, 1):
                     if decoder is None:
                         yield piece
@@ -386,23 +201,6 @@ class Connection(Stream, asyncio.BufferedProtocol):
         self.protocol.send_close(code, reason)
         self._closing()
 
-    async def wait_closed(self) -> None:
-        """Wait until the connection is closed, by whichever side."""
-        if not self.is_lost:
-            if self._lost_waiters is None:
-                self._lost_waiters = []
-            await self._wait_among(self._lost_waiters)
-
-    async def _wait_among(self, waiters: list[asyncio.Future[None]]) -> None:
-        """Wait for what others may be waiting for too; leave no trace."""
-        waiter = self.loop.create_future()
-        waiters.append(waiter)
-        try:
-            await waiter
-        finally:
-            if waiter.cancelled():
-                waiters.remove(waiter)
-
     async def ping(self, data: DataLike | None = None) -> Awaitable[float]:
         """Send a ping.
 
@@ -452,275 +250,6 @@ class Connection(Stream, asyncio.BufferedProtocol):
         if self.write_paused:
             await self.drain()
 
-    def fail(self, code: CloseCode | int, reason: str = "") -> None:
-        """Fail the connection (RFC 6455, 7.1.7): say why, read nothing more."""
-        if self.protocol.state is CLOSED:
-            return
-        self.protocol.fail(code, reason)
-        self.ignore_input()
-        self._closing()
-
-    def pause_reading(self) -> None:
-        """Deliver no message and read nothing until ``resume_reading()``."""
-        self.hold_reading()
-
-    def resume_reading(self) -> None:
-        """Undo ``pause_reading()``."""
-        self.release_reading()
-
-    # -- opening ---------------------------------------------------------------------
-
-    def start(self, sock: Any, peername: Any = None) -> None:
-        """Begin on a connected non-blocking socket."""
-        self._peername = peername
-        self.attach_socket(sock)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin on a transport; asyncio's protocols."""
-        # With TLS, transports forget them when they are closed.
-        self._sockname = transport.get_extra_info("sockname")
-        self._peername = transport.get_extra_info("peername")
-        self.attach_transport(transport)
-
-    def handshake_done(self) -> None:
-        """Go from the opening handshake to messages."""
-        protocol = self.protocol
-        self.open_stream(protocol.make_reader(), protocol.make_writer())
-        self._opened = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self.ping_interval is not None:
-            self._keepalive_later(self.ping_interval)
-        if self._listener is not None:
-            try:
-                self._listener.on_open(self)
-            except Exception as exc:
-                self.callback_failed(exc)
-
-    def send_writes(self) -> None:
-        """Send what the protocol has to send."""
-        for data in self.protocol.data_to_send():
-            if data:
-                self.write_bytes(data)
-            else:
-                self.end_writing()
-
-    # -- closing ---------------------------------------------------------------------
-
-    def _closing(self) -> None:
-        """Send what the closing handshake asks for; from here on it is timed."""
-        self.set_closing()
-        self.send_writes()
-        self.expect_close()
-
-    def expect_close(self) -> None:
-        """Give the peer ``close_timeout`` seconds to end the connection."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if (
-            self._close_timer is None
-            and self.close_timeout is not None
-            and not self.is_lost
-        ):
-            self._close_timer = loop_state(self.loop).wheel.call_later(
-                self.close_timeout, self._close_timed_out
-            )
-
-    def _close_timed_out(self) -> None:
-        self._close_timer = None
-        self.abort_with(TimeoutError("timed out while closing connection"))
-
-    def abort_with(self, exc: BaseException) -> None:
-        """Drop the connection; ``exc`` becomes the cause that errors tell."""
-        if self._connection_exc is None:
-            self._connection_exc = exc
-        self.abort_stream(exc)
-
-    def close_received(self, payload: bytes) -> None:
-        """A close frame arrived; its payload was checked."""
-        self.protocol.close_received(payload)
-        self._closing()
-
-    def reader_failed(self, exc: Exception) -> None:
-        """The peer broke the protocol."""
-        self.protocol.reader_failed(exc)
-        if self.debug:
-            self.logger.debug("! %s", exc)
-        self._closing()
-
-    def decoding_failed(self, exc: UnicodeDecodeError, offset: int = 0) -> None:
-        """A binary message that was to be decoded is not UTF-8."""
-        if self._connection_exc is None:
-            self._connection_exc = exc
-        position = offset + exc.start
-        self.fail(CloseCode.INVALID_DATA, f"{exc.reason} at position {position}")
-
-    def callback_failed(self, exc: Exception) -> None:
-        """A method of the listener raised."""
-        assert self._listener is not None
-        try:
-            self._listener.on_error(self, exc)
-        except Exception:
-            self.logger.exception("listener failed in on_error")
-            self.fail(CloseCode.INTERNAL_ERROR)
-
-    def crashed(self, exc: Exception) -> None:
-        """Something failed that must not: say so, and end the connection."""
-        self.logger.error("connection failed", exc_info=exc)
-        if self._connection_exc is None:
-            self._connection_exc = exc
-        if self.protocol.state is OPEN:
-            self.fail(CloseCode.INTERNAL_ERROR)
-        else:
-            self.abort_stream(exc)
-
-    def peer_ended(self) -> None:
-        """The peer sent EOF: what is left to do is to close."""
-        self.protocol.receive_eof()
-        self._closing()
-        self.close_stream()
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        """The connection is gone; called once, by the stream or the transport."""
-        if self.is_lost:
-            return
-        if self._connection_exc is None:
-            self._connection_exc = exc
-        if self.sock is not None:
-            self.local_address  # noqa: B018  # for logs, once the socket is closed
-        listener = self._listener
-        # Input that was held back is delivered first: it came before the end.
-        self.mark_lost()
-        for timer in (self._timer, self._close_timer):
-            if timer is not None:
-                timer.cancel()
-        self._timer = self._close_timer = None
-        self.protocol.receive_eof()
-        self._end_waits()
-        if listener is not None and self._opened:
-            rcvd = self.protocol.close_rcvd
-            code = CloseCode.ABNORMAL_CLOSURE if rcvd is None else rcvd.code
-            try:
-                listener.on_close(self, int(code), "" if rcvd is None else rcvd.reason)
-            except Exception:
-                self.logger.exception("listener failed in on_close")
-        # They refer to the connection: without them it is freed at once.
-        self._transport = self._logger = None
-
-    def _end_waits(self) -> None:
-        pings, self._pings = self._pings, None
-        if pings:
-            for ping_waiter, _ in pings.values():
-                if ping_waiter is not None and not ping_waiter.done():
-                    ping_waiter.set_exception(self.closed_error())
-        for waiters in (self._drain_waiters, self._lost_waiters):
-            for waiter in waiters or ():
-                if not waiter.done():
-                    waiter.set_result(None)
-        self._drain_waiters = self._lost_waiters = None
-
-    def closed_error(self) -> ConnectionClosed:
-        """Return the exception that tells how the connection was closed."""
-        protocol = self.protocol
-        if protocol.state is CLOSED:
-            exc = protocol.close_exc
-        else:
-            exc = ConnectionClosed(
-                protocol.close_rcvd, protocol.close_sent, protocol.close_rcvd_then_sent
-            )
-        cause: BaseException | None = protocol.parser_exc
-        if self._connection_exc is not None and (
-            cause is None or isinstance(cause, EOFError)
-        ):
-            # What came after a broken rule does not matter.
-            cause = self._connection_exc
-        exc.__cause__ = cause
-        return exc
-
-    # -- pings -----------------------------------------------------------------------
-
-    def ping_received(self, payload: bytes) -> None:
-        """A ping arrived: answer it."""
-        self.answer_ping(payload)
-        if self._listener is not None:
-            self._call_listener("on_ping", payload)
-
-    def pong_received(self, payload: bytes) -> None:
-        """A pong arrived: it answers its ping and all before it (RFC 6455, 5.5.3)."""
-        pings = self._pings
-        if pings is not None and payload in pings:
-            now = perf_counter()
-            for key in list(pings):
-                waiter, sent = pings.pop(key)
-                latency = now - sent
-                if waiter is not None and not waiter.done():
-                    waiter.set_result(latency)
-                if key == self._ping_sent:
-                    self._ping_sent = None
-                    self._keepalive_answered(latency)
-                if key == payload:
-                    self.latency = latency
-                    break
-        if self._listener is not None:
-            self._call_listener("on_pong", payload)
-
-    def _call_listener(self, name: str, *args: Any) -> None:
-        try:
-            getattr(self._listener, name)(self, *args)
-        except Exception as exc:
-            self.callback_failed(exc)
-
-    def _keepalive_later(self, delay: float) -> None:
-        self._timer = loop_state(self.loop).wheel.call_later(delay, self._keepalive)
-
-    def _keepalive(self) -> None:
-        """Send the ping that shows whether the peer is still there."""
-        self._timer = None
-        if not self.is_open:
-            return
-        assert self.ping_interval is not None
-        if self._pings is None:
-            self._pings = {}
-        if self._ping_sent is not None:
-            # Never answered, and there is no timeout: it must not pile up.
-            self._pings.pop(self._ping_sent, None)
-        payload = os.urandom(4)
-        while payload in self._pings:
-            payload = os.urandom(4)
-        self._pings[payload] = (None, perf_counter())
-        self._ping_sent = payload
-        self.send_control(OP_PING, payload)
-        if self.debug:
-            self.logger.debug("% sent keepalive ping")
-        if self.ping_timeout is None:
-            self._keepalive_later(self.ping_interval)
-        else:
-            self._timer = loop_state(self.loop).wheel.call_later(
-                self.ping_timeout, self._ping_timed_out
-            )
-
-    def _keepalive_answered(self, latency: float) -> None:
-        if self.ping_timeout is None or not self.is_open:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        assert self.ping_interval is not None
-        self._keepalive_later(max(self.ping_interval - latency, 0))
-
-    def _ping_timed_out(self) -> None:
-        self._timer = None
-        if not self.is_open:
-            return
-        if self.debug:
-            self.logger.debug("- timed out waiting for keepalive pong")
-        blocked = self.buffered_amount > 0
-        self.fail(CloseCode.INTERNAL_ERROR, "keepalive ping timeout")
-        if blocked:
-            # The peer does not read: a close frame would wait for ever.
-            self.abort_with(TimeoutError("keepalive ping timeout"))
-
     # -- sending what takes more than one step -----------------------------------------
 
     async def _check_open(self) -> None:
@@ -744,7 +273,7 @@ class Connection(Stream, asyncio.BufferedProtocol):
         elif isinstance(message, AsyncIterable):
             await self._send_fragments(message, text)
         elif isinstance(message, Iterable):
-            await self._send_fragments(_AsAsync(iter(message)), text)
+            await self._send_fragments(AsAsync(iter(message)), text)
         else:
             raise TypeError(
                 "message must be str, bytes-like, or an iterable of these, "
@@ -761,7 +290,6 @@ class Connection(Stream, asyncio.BufferedProtocol):
         self, fragments: AsyncIterable[DataLike], text: bool | None
     ) -> None:
         """Send a message in fragments (RFC 6455, 5.4)."""
-        writer = self.protocol.make_writer()
         iterator = fragments.__aiter__()
         await self._wait_for_turn()
         try:
@@ -774,16 +302,13 @@ class Connection(Stream, asyncio.BufferedProtocol):
         self.fragmenting = True
         done = self._fragment_done = self.loop.create_future()
         try:
-            self.write_bytes(writer.frame(opcode, payload, False))
-            await self._drain_if_open()
+            await self._send_fragment(opcode, payload, False)
             async for fragment in iterator:
                 if isinstance(fragment, str) is not is_text:
                     raise TypeError("fragments must be all str or all bytes-like")
                 _, payload = fragment_payload(fragment, text)
-                self.write_bytes(writer.frame(OP_CONT, payload, False))
-                await self._drain_if_open()
-            self.write_bytes(writer.frame(OP_CONT, b"", True))
-            await self._drain_if_open()
+                await self._send_fragment(OP_CONT, payload, False)
+            await self._send_fragment(OP_CONT, b"", True)
         except BaseException:
             # The message cannot be ended, nor can another one be begun.
             if self.is_open:
@@ -794,133 +319,18 @@ class Connection(Stream, asyncio.BufferedProtocol):
             self._fragment_done = None
             done.set_result(None)
 
-    async def _drain_if_open(self) -> None:
+    async def _send_fragment(self, opcode: int, payload: BytesLike, fin: bool) -> None:
+        # It may have been closed while the fragment was awaited.
         if not self.is_open:
             await self._check_open()
+        self.write_bytes(self.protocol.make_writer().frame(opcode, payload, fin))
         if self.write_paused:
             await self.drain()
-
-    def pause_writing(self) -> None:
-        """Unsent bytes went above the high mark."""
-        if self.io is not None:
-            self.transport_paused(True)
-        if self._listener is not None:
-            if self.is_corked:
-                # Answers to a peer that does not read them must not pile up.  What
-                # is sent for other reasons has nothing to do with what is read, and
-                # two ends that wait for each other to read would wait for ever.
-                self.hold_reading(HOLD_FOR_WRITING)
-            self._call_listener("on_pause_writing")
-
-    def resume_writing(self) -> None:
-        """Unsent bytes went below the low mark."""
-        if self.io is not None:
-            self.transport_paused(False)
-        waiters, self._drain_waiters = self._drain_waiters, None
-        for waiter in waiters or ():
-            if not waiter.done():
-                waiter.set_result(None)
-        if self._listener is not None:
-            self.release_reading(HOLD_FOR_WRITING)
-            self._call_listener("on_resume_writing")
-
-    async def drain(self) -> None:
-        """Wait until unsent bytes are below the low mark.
-
-        Raises:
-            ConnectionClosed: When the connection is lost meanwhile.
-        """
-        while self.write_paused and not self.is_lost:
-            if self._drain_waiters is None:
-                self._drain_waiters = []
-            await self._wait_among(self._drain_waiters)
-        if self.is_lost:
-            raise self.closed_error()
-
-
-# -- helpers -------------------------------------------------------------------------
-
-
-def _utf8_decoder() -> Any:
-    import codecs
-
-    return codecs.getincrementaldecoder("utf-8")()
 
 
 def _retrieve_exception(waiter: asyncio.Future[float]) -> None:
     if not waiter.cancelled():
         waiter.exception()
-
-
-class _AsAsync:
-    """An iterator as an asynchronous one, which needs no closing."""
-
-    __slots__ = ("_items",)
-
-    def __init__(self, items: Iterator[DataLike]) -> None:
-        self._items = items
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> DataLike:
-        for item in self._items:
-            return item
-        raise StopAsyncIteration
-
-
-def split_message(item: Any) -> tuple[int, list[bytes]]:
-    """Cut a message from the queue into the fragments that it came in."""
-    ends: list[int] = []
-    if isinstance(item, tuple):
-        item, ends, _ = item
-    opcode = OP_BINARY
-    if isinstance(item, str):
-        opcode = OP_TEXT
-        item = item.encode()
-    pieces = []
-    start = 0
-    for end in ends:
-        pieces.append(item[start:end])
-        start = end
-    if start < len(item) or not pieces:
-        pieces.append(item[start:])
-    return opcode, pieces
-
-
-def control_payload(data: DataLike) -> bytes:
-    """Check the payload of a ping or a pong.
-
-    Raises:
-        TypeError: When it is neither ``str`` nor bytes-like.
-        ProtocolError: When it is over 125 bytes.
-    """
-    if isinstance(data, str):
-        data = data.encode()
-    elif not isinstance(data, (bytes, bytearray, memoryview)):
-        raise TypeError(f"data must be str or bytes-like, not {type(data).__name__}")
-    payload = bytes(data)
-    if len(payload) > MAX_CONTROL_SIZE:
-        raise ProtocolError(
-            f"control frame is too long: {len(payload)} bytes, "
-            f"limit {MAX_CONTROL_SIZE} (RFC 6455, 5.5)"
-        )
-    return payload
-
-
-def fragment_payload(fragment: Any, text: bool | None) -> tuple[int, BytesLike]:
-    """Return the opcode and the payload of the first fragment of a message.
-
-    Raises:
-        TypeError: When it is neither ``str`` nor bytes-like.
-    """
-    if isinstance(fragment, str):
-        return (OP_BINARY if text is False else OP_TEXT), fragment.encode()
-    if isinstance(fragment, (bytes, bytearray, memoryview)):
-        return (OP_TEXT if text else OP_BINARY), fragment
-    raise TypeError(
-        f"fragment must be str or bytes-like, not {type(fragment).__name__}"
-    )
 
 
 def broadcast(

@@ -25,7 +25,6 @@ MAX_ACCEPTS = 64
 
 # Seconds without accepting when the process has no file descriptor or memory left.
 ACCEPT_RETRY_DELAY = 1.0
-EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 def can_own_sockets(loop: asyncio.AbstractEventLoop) -> bool:
@@ -43,7 +42,7 @@ class Listening:
         own_sockets: Whether to accept here, or to leave it to the loop.
 
     The others are arguments of ``loop.create_server()`` and
-    ``loop.create_unix_server()``.
+    ``loop.create_unix_server()``, which were checked.
     """
 
     def __init__(
@@ -65,13 +64,6 @@ class Listening:
         path: Any = None,
         **kwargs: Any,
     ) -> None:
-        if kwargs and not kwargs.keys() <= {
-            "ssl",
-            "ssl_handshake_timeout",
-            "ssl_shutdown_timeout",
-        }:
-            names = ", ".join(sorted(kwargs))
-            raise TypeError(f"serve() got unexpected keyword arguments: {names}")
         self._loop = loop
         self._factory = factory
         self._own = own_sockets
@@ -109,18 +101,10 @@ class Listening:
         """
         host, port, family, flags, sock = self._address
         if sock is not None:
-            if host is not None or port is not None or self._path is not None:
-                raise ValueError("sock cannot be combined with host, port or path")
-            if sock.type != socket.SOCK_STREAM:
-                raise ValueError(f"sock must be a stream socket, got {sock!r}")
             self._add(sock)
         elif self._unix:
-            if self._path is None:
-                raise ValueError("neither path nor sock was given")
             self._bind_unix(self._path)
         else:
-            if port is None and host is None:
-                raise ValueError("neither host and port nor sock were given")
             await self._bind_hosts(host, port, family, flags)
 
     def _add(self, sock: socket.socket) -> None:
@@ -216,18 +200,27 @@ class Listening:
             return
         self._server = server
         self._serving = True
-        for sock in self._sockets:
-            if self._own:
-                sock.listen(self._backlog)
-                self._loop.add_reader(sock.fileno(), self._accept, sock)
-            else:
-                self._inner.append(await self._create_server(server, sock))
+        try:
+            for sock in self._sockets:
+                if self._keep_alive:
+                    # Sockets that it accepts inherit it.
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                if self._own:
+                    sock.listen(self._backlog)
+                    self._loop.add_reader(sock.fileno(), self._accept, sock)
+                else:
+                    self._inner.append(await self._create_server(server, sock))
+        except BaseException:
+            self.close()
+            raise
         for sock in self._sockets:
             server.logger.info("server listening on %s", _address_text(sock))
 
     async def _create_server(self, server: Server, sock: socket.socket) -> Any:
         def factory() -> ServerConnection:
-            return self._factory(server)
+            connection = self._factory(server)
+            connection.accepted_at = self._loop.time()
+            return connection
 
         if self._unix:
             return await self._loop.create_unix_server(
@@ -244,33 +237,33 @@ class Listening:
         for _ in range(MAX_ACCEPTS):
             try:
                 sock, address = listening.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            except (BlockingIOError, InterruptedError, ConnectionError):
                 return
             except OSError as exc:
-                if exc.errno not in EXHAUSTED:
-                    raise
+                # No file descriptor is left, or no memory, or the network is down: it
+                # would be so again at once.
                 server.logger.error("cannot accept: %s; waiting", exc.strerror)
                 self._loop.remove_reader(listening.fileno())
-                self._retry = self._loop.call_later(
-                    ACCEPT_RETRY_DELAY, self._accept_again
-                )
+                if self._retry is None:
+                    self._retry = self._loop.call_later(
+                        ACCEPT_RETRY_DELAY, self._accept_again
+                    )
                 return
             try:
                 sock.setblocking(False)
                 if listening.family != getattr(socket, "AF_UNIX", None):
                     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                    if self._keep_alive:
-                        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-                connection = self._factory(server)
             except OSError:
                 sock.close()  # the peer is gone already
                 continue
+            try:
+                connection = self._factory(server)
+                connection.start(sock, address)
             except Exception:
                 server.logger.exception("cannot make a connection")
                 sock.close()
                 continue
             server.add_connection(connection)
-            connection.start(sock, address)
 
     def _accept_again(self) -> None:
         self._retry = None

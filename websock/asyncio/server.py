@@ -8,33 +8,37 @@ import http
 import inspect
 import logging
 import re
-import sys
-from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from .._stream import loop_state
 from ..constants import DEFAULT_MAX_SIZE
-from ..exceptions import InvalidState
+from ..exceptions import ConnectionClosed
 from ..extensions.base import ServerExtensionFactory
 from ..extensions.permessage_deflate import enable_server_permessage_deflate
-from ..frames import CloseCode
+from ..frames import Close, CloseCode
 from ..headers import validate_subprotocols
-from ..http11 import Request, Response
-from ..listener import Listener, check_listener
-from ..protocol import CONNECTING, OPEN
+from ..http11 import SERVER, Request, Response
+from ..listener import Listener
+from ..protocol import CONNECTING
 from ..server import ServerProtocol
-from ..typing import LoggerLike, Origin, PathLike, StatusLike, Subprotocol
-from ..version import __version__
+from ..typing import LoggerLike, Origin, PathLike, Subprotocol
 from .auth import basic_auth
+from .checks import (
+    check_callables,
+    check_limits,
+    check_listening,
+    check_origins,
+    check_server_header,
+    sort_handler,
+)
 from .connection import (
-    HOLD_FOR_HANDSHAKE,
-    Connection,
     Marks,
     broadcast,
     queue_marks,
     write_marks,
 )
+from .incoming import ServerConnection
 from .listening import Listening, can_own_sockets
 
 __all__ = [
@@ -46,222 +50,14 @@ __all__ = [
     "unix_serve",
 ]
 
-SERVER = f"Python/{sys.version_info[0]}.{sys.version_info[1]} websock/{__version__}"
-
-FAILED = (
-    "Failed to open a WebSocket connection.\nSee server log for more information.\n"
-)
-
-Handler = Callable[["ServerConnection"], Awaitable[None]]
+Handler = Callable[[ServerConnection], Awaitable[None]]
 ProcessRequest = Callable[
-    ["ServerConnection", Request], Awaitable[Response | None] | Response | None
+    [ServerConnection, Request], Awaitable[Response | None] | Response | None
 ]
 ProcessResponse = Callable[
-    ["ServerConnection", Request, Response],
+    [ServerConnection, Request, Response],
     Awaitable[Response | None] | Response | None,
 ]
-
-
-class ServerConnection(Connection):
-    """A server's connection to a client.
-
-    Args:
-        protocol: Sans-IO connection.
-        server: Server that the connection belongs to.
-
-    The other arguments are those of :func:`serve`.
-    """
-
-    __slots__ = ("_handshake_task", "handler", "handler_kwargs", "server", "username")
-
-    protocol: ServerProtocol
-
-    def __init__(
-        self,
-        protocol: ServerProtocol,
-        server: Server,
-        *,
-        ping_interval: float | None = 20,
-        ping_timeout: float | None = 20,
-        close_timeout: float | None = 10,
-        max_queue: Marks = 16,
-        write_limit: int | tuple[int, int | None] = 2**15,
-        listener: Listener | None = None,
-    ) -> None:
-        super().__init__(
-            protocol,
-            ping_interval=ping_interval,
-            ping_timeout=ping_timeout,
-            close_timeout=close_timeout,
-            max_queue=max_queue,
-            write_limit=write_limit,
-            listener=listener,
-        )
-        self.server = server
-        self._handshake_task: asyncio.Task[None] | None = None
-        self.username: str
-        self.handler: Handler
-        self.handler_kwargs: Mapping[str, Any]
-
-    def respond(self, status: StatusLike, text: str) -> Response:
-        """Make a plain text HTTP response, to return from ``process_request``.
-
-        Args:
-            status: HTTP status.
-            text: Body; it is sent in UTF-8.
-        """
-        return self.protocol.reject(status, text)
-
-    # -- opening ---------------------------------------------------------------------
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin on a transport; asyncio's protocols."""
-        super().connection_made(transport)
-        self.server.add_connection(self)
-
-    def time_opening(self, seconds: float) -> None:
-        """Give the peer so many seconds for its request."""
-        self._timer = loop_state(self.loop).wheel.call_later(
-            seconds, self._open_timed_out
-        )
-
-    def _open_timed_out(self) -> None:
-        self._timer = None
-        if self.protocol.state is not CONNECTING:
-            return
-        if self._handshake_task is not None:
-            self._handshake_task.cancel()
-        if self.request is None:
-            status = http.HTTPStatus.REQUEST_TIMEOUT
-        else:
-            status = http.HTTPStatus.SERVICE_UNAVAILABLE
-        self.refuse(status, "Opening handshake took too long.\n")
-
-    def refuse(self, status: StatusLike, text: str) -> None:
-        """Answer an opening handshake that is going on with an HTTP error."""
-        self._respond(self.protocol.reject(status, text))
-
-    def handshake_received(self, data: bytes) -> bytes:
-        """Take input of the opening handshake; return what follows it."""
-        protocol = self.protocol
-        rest = protocol.feed_handshake(data)
-        if rest is None:
-            return b""
-        events = protocol.events_received()
-        if events:
-            request = events[0]
-            assert isinstance(request, Request)
-            self.request = request
-            self._answer(request)
-        else:
-            # The request was bad, and the answer is ready; or it is too late.
-            self._refused()
-        return rest
-
-    def _answer(self, request: Request) -> None:
-        """Answer the request: at once, or in a task if a hook has to be awaited."""
-        server = self.server
-        response: Response | None = None
-        if server.process_request is not None:
-            try:
-                result = server.process_request(self, request)
-            except Exception as exc:
-                response = self._hook_failed("process_request", exc)
-            else:
-                if isinstance(result, Awaitable):
-                    self._answer_later(self._await_request_hook(result))
-                    return
-                response = result
-        self._conclude(response)
-
-    def _conclude(self, response: Response | None) -> None:
-        """Accept unless there is a response already; let the last hook see it."""
-        server = self.server
-        request = self.request
-        assert request is not None
-        if response is None:
-            response = self.protocol.accept(request)
-        if server.server_header is not None:
-            response.headers["Server"] = server.server_header
-        if server.process_response is not None:
-            try:
-                result = server.process_response(self, request, response)
-            except Exception as exc:
-                response = self._hook_failed("process_response", exc)
-            else:
-                if isinstance(result, Awaitable):
-                    self._answer_later(self._await_response_hook(result, response))
-                    return
-                response = result or response
-        self._respond(response)
-
-    def _answer_later(self, step: Any) -> None:
-        # Frames that come early stay in the socket.
-        self.hold_reading(HOLD_FOR_HANDSHAKE)
-        self._handshake_task = self.loop.create_task(step)
-
-    async def _await_request_hook(self, result: Awaitable[Response | None]) -> None:
-        response: Response | None
-        try:
-            response = await result
-        except Exception as exc:
-            response = self._hook_failed("process_request", exc)
-        self._conclude(response)
-        self.release_reading(HOLD_FOR_HANDSHAKE)
-
-    async def _await_response_hook(
-        self, result: Awaitable[Response | None], response: Response
-    ) -> None:
-        try:
-            response = await result or response
-        except Exception as exc:
-            response = self._hook_failed("process_response", exc)
-        self._respond(response)
-        self.release_reading(HOLD_FOR_HANDSHAKE)
-
-    def _hook_failed(self, name: str, exc: Exception) -> Response:
-        self.protocol.handshake_exc = exc
-        self.logger.error("%s failed", name, exc_info=exc)
-        return self.protocol.reject(http.HTTPStatus.INTERNAL_SERVER_ERROR, FAILED)
-
-    def _respond(self, response: Response) -> None:
-        """Send the response, and be open or refused."""
-        protocol = self.protocol
-        if protocol.state is not CONNECTING or self.is_lost:
-            return
-        if response.status_code == 101 and not self.server.is_serving():
-            response = protocol.reject(
-                http.HTTPStatus.SERVICE_UNAVAILABLE, "Server is shutting down.\n"
-            )
-        self.response = response
-        try:
-            protocol.send_response(response)
-        except InvalidState:
-            return  # refused already
-        except ValueError as exc:
-            response = self._hook_failed("response", exc)
-            self.response = response
-            protocol.send_response(response)
-        if protocol.state is OPEN:
-            self.send_writes()
-            self.handshake_done()
-            if self._listener is None:
-                self.server.start_handler(self)
-        else:
-            self._refused()
-
-    def _refused(self) -> None:
-        self.ignore_input()
-        self.send_writes()
-        self.expect_close()
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        """The connection is gone; called once, by the stream or the transport."""
-        super().connection_lost(exc)
-        if self._handshake_task is not None:
-            self._handshake_task.cancel()
-            self._handshake_task = None
-        self.server.remove_connection(self)
 
 
 class Server:
@@ -305,12 +101,24 @@ class Server:
     def add_connection(self, connection: ServerConnection) -> None:
         """Take a connection in; its opening handshake is timed from here."""
         self.all_connections.add(connection)
-        if self.open_timeout is not None:
-            connection.time_opening(self.open_timeout)
+        seconds = self.open_timeout
+        if seconds is not None:
+            if connection.accepted_at is not None:
+                seconds -= self.loop.time() - connection.accepted_at
+            connection.time_opening(seconds)
 
     def remove_connection(self, connection: ServerConnection) -> None:
         """Forget a connection that is closed."""
         self.all_connections.discard(connection)
+        self._check_idle()
+
+    def add_task(self, task: asyncio.Task[None]) -> None:
+        """Take in a task to wait for before the server is closed."""
+        self.handler_tasks.add(task)
+        task.add_done_callback(self._task_done)
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self.handler_tasks.discard(task)
         self._check_idle()
 
     def start_handler(self, connection: ServerConnection) -> None:
@@ -319,24 +127,32 @@ class Server:
         try:
             coroutine = self.handler(connection)
             if not inspect.iscoroutine(coroutine):
+                if not isinstance(coroutine, Awaitable):
+                    raise TypeError(
+                        "handler must be a coroutine function, "
+                        f"it returned {type(coroutine).__name__}"
+                    )
                 coroutine = _await(coroutine)
         except Exception as exc:
             self._handler_failed(connection, exc)
             return
         task = self.loop.create_task(coroutine)
-        self.handler_tasks.add(task)
         task.add_done_callback(functools.partial(self._handler_done, connection))
+        self.add_task(task)
 
     def _handler_done(
         self, connection: ServerConnection, task: asyncio.Task[None]
     ) -> None:
-        self.handler_tasks.discard(task)
-        exc = None if task.cancelled() else task.exception()
-        if exc is not None:
-            self._handler_failed(connection, exc)
-        else:
+        if task.cancelled():
+            connection.close_nowait(CloseCode.GOING_AWAY)
+            return
+        exc = task.exception()
+        if exc is None:
             connection.close_nowait()
-        self._check_idle()
+        elif is_end_of(connection, exc):
+            connection.logger.debug("connection handler ended: %s", exc)
+        else:
+            self._handler_failed(connection, exc)
 
     def _handler_failed(self, connection: ServerConnection, exc: BaseException) -> None:
         connection.logger.error("connection handler failed", exc_info=exc)
@@ -372,7 +188,13 @@ class Server:
         return self.listening.is_serving()
 
     async def start_serving(self) -> None:
-        """Begin to accept connections, after ``serve(..., start_serving=False)``."""
+        """Begin to accept connections, after ``serve(..., start_serving=False)``.
+
+        Raises:
+            RuntimeError: When the server is closed.
+        """
+        if self._close_task is not None:
+            raise RuntimeError("cannot start serving: the server is closed")
         await self.listening.start(self)
 
     async def serve_forever(self) -> None:
@@ -405,7 +227,11 @@ class Server:
                 until they end by themselves.
             code: Close code for them, such as 1012 for a restart.
             reason: Close reason for them.
+
+        Raises:
+            ValueError: When the code or the reason cannot be sent.
         """
+        Close(code, reason).check()
         if self._close_task is None:
             self._close_task = self.loop.create_task(
                 self._close(close_connections, code, reason)
@@ -451,6 +277,19 @@ class Server:
 
 async def _await(awaitable: Awaitable[None]) -> None:
     await awaitable
+
+
+def is_end_of(connection: ServerConnection, exc: BaseException) -> bool:
+    """Whether an exception says only that this connection was closed."""
+    if isinstance(exc, BaseExceptionGroup):
+        return all(is_end_of(connection, item) for item in exc.exceptions)
+    protocol = connection.protocol
+    return (
+        isinstance(exc, ConnectionClosed)
+        and not connection.is_open
+        and exc.rcvd is protocol.close_rcvd
+        and exc.sent is protocol.close_sent
+    )
 
 
 class serve:
@@ -536,14 +375,32 @@ class serve:
     ) -> None:
         if subprotocols is not None:
             validate_subprotocols(subprotocols)  # type: ignore[arg-type]
-        if isinstance(origins, str):
-            raise TypeError("origins must be a list, not a str")
+        check_origins(origins)
         if compression == "deflate":
             extensions = enable_server_permessage_deflate(extensions)
         elif compression is not None:
             raise ValueError(f"unsupported compression: {compression}")
+        check_server_header(server_header)
+        check_callables(
+            select_subprotocol=select_subprotocol,
+            process_request=process_request,
+            process_response=process_response,
+            create_connection=create_connection,
+        )
+        check_limits(
+            {
+                "open_timeout": open_timeout,
+                "ping_interval": ping_interval,
+                "ping_timeout": ping_timeout,
+                "close_timeout": close_timeout,
+            },
+            max_size,
+        )
         queue_marks(max_queue)
         write_marks(write_limit)
+        if isinstance(host, Iterable) and not isinstance(host, (str, bytes)):
+            host = tuple(host)
+        check_listening(host, port, kwargs)
 
         self._handler, self._make_listener = sort_handler(handler)
         self._settings: dict[str, Any] = {
@@ -554,9 +411,12 @@ class serve:
             "logger": logger,
         }
         self._start_serving = kwargs.pop("start_serving", True)
-        if kwargs.get("ssl") and open_timeout is not None:
-            # One deadline for all of the opening: TLS has no longer one of its own.
-            kwargs.setdefault("ssl_handshake_timeout", open_timeout)
+        if kwargs.get("ssl") is not None:
+            # TLS has no longer times of its own.
+            if open_timeout:
+                kwargs.setdefault("ssl_handshake_timeout", open_timeout)
+            if close_timeout:
+                kwargs.setdefault("ssl_shutdown_timeout", close_timeout)
         self._kwargs = {"host": host, "port": port, **kwargs}
 
         protocol_class = ServerProtocol
@@ -569,6 +429,8 @@ class serve:
             if select_subprotocol is not None:
 
                 def select(_: Any, offered: Sequence[Subprotocol]) -> Any:
+                    # If it fails, the log says for which connection.
+                    protocol.logger = connection.logger
                     return select_subprotocol(connection, offered)
 
             protocol = protocol_class(
@@ -600,7 +462,7 @@ class serve:
         listening = Listening(
             loop,
             self._factory,
-            own_sockets=can_own_sockets(loop) and not self._kwargs.get("ssl"),
+            own_sockets=can_own_sockets(loop) and self._kwargs.get("ssl") is None,
             **self._kwargs,
         )
         await listening.bind()
@@ -643,38 +505,3 @@ def unix_serve(
         **kwargs: As for ``serve()``.
     """
     return serve(handler, unix=True, path=path, **kwargs)
-
-
-def sort_handler(
-    handler: Any,
-) -> tuple[Handler | None, Callable[[], Listener] | None]:
-    """Tell a handler from a listener: one of the two results is ``None``.
-
-    Raises:
-        TypeError: When it is neither.
-    """
-    if isinstance(handler, Listener):
-        check_listener(handler)
-        return None, lambda: handler
-    if isinstance(handler, type) and issubclass(handler, Listener):
-        check_listener(handler)
-        return None, handler
-    if not callable(handler):
-        raise TypeError(
-            "handler must be a coroutine function or a Listener class, "
-            f"not {type(handler).__name__}"
-        )
-    if not inspect.iscoroutinefunction(handler):
-        try:
-            inspect.signature(handler).bind()
-        except (TypeError, ValueError):
-            pass
-        else:
-
-            def make_listener() -> Listener:
-                listener = handler()
-                check_listener(listener)
-                return listener  # type: ignore[no-any-return]
-
-            return None, make_listener
-    return handler, None

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .connection import Connection
+    from .base import ConnectionBase
 
 __all__ = ["SocketTransport"]
 
@@ -16,7 +16,7 @@ class SocketTransport:
 
     __slots__ = ("_connection",)
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: ConnectionBase) -> None:
         self._connection = connection
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:

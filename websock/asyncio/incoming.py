@@ -1,0 +1,247 @@
+"""A server's connections: from the request on, a handshake that hooks take part in."""
+
+from __future__ import annotations
+
+import asyncio
+import http
+from collections.abc import Awaitable, Generator, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .._stream import loop_state
+from ..exceptions import InvalidHandshake, InvalidState
+from ..http11 import Request, Response
+from ..listener import Listener
+from ..protocol import CONNECTING, OPEN
+from ..server import ServerProtocol
+from ..typing import StatusLike
+from .connection import HOLD_FOR_HANDSHAKE, Connection, Marks
+
+if TYPE_CHECKING:
+    from .server import Handler, Server
+
+__all__ = ["ServerConnection"]
+
+FAILED = (
+    "Failed to open a WebSocket connection.\nSee server log for more information.\n"
+)
+
+T = TypeVar("T")
+# Gives what has to be awaited, takes what comes of it.
+HookSteps = Generator[Awaitable[Any], Any, T]
+
+
+class ServerConnection(Connection):
+    """A server's connection to a client.
+
+    Args:
+        protocol: Sans-IO connection.
+        server: Server that the connection belongs to.
+
+    The other arguments are those of :func:`serve`.
+    """
+
+    __slots__ = (
+        "_handshake_task",
+        "accepted_at",
+        "handler",
+        "handler_kwargs",
+        "server",
+        "username",
+    )
+
+    protocol: ServerProtocol
+
+    def __init__(
+        self,
+        protocol: ServerProtocol,
+        server: Server,
+        *,
+        ping_interval: float | None = 20,
+        ping_timeout: float | None = 20,
+        close_timeout: float | None = 10,
+        max_queue: Marks = 16,
+        write_limit: int | tuple[int, int | None] = 2**15,
+        listener: Listener | None = None,
+    ) -> None:
+        super().__init__(
+            protocol,
+            ping_interval=ping_interval,
+            ping_timeout=ping_timeout,
+            close_timeout=close_timeout,
+            max_queue=max_queue,
+            write_limit=write_limit,
+            listener=listener,
+        )
+        self.server = server
+        self.accepted_at: float | None = None
+        """The loop's time when it was accepted, if TLS came before the request."""
+        self._handshake_task: asyncio.Task[None] | None = None
+        self.username: str
+        self.handler: Handler
+        self.handler_kwargs: Mapping[str, Any]
+
+    def respond(self, status: StatusLike, text: str) -> Response:
+        """Make a plain text HTTP response, to return from ``process_request``.
+
+        Args:
+            status: HTTP status.
+            text: Body; it is sent in UTF-8.
+        """
+        return self.protocol.reject(status, text)
+
+    # -- opening ---------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin on a transport; asyncio's protocols."""
+        super().connection_made(transport)
+        self.server.add_connection(self)
+
+    def time_opening(self, seconds: float) -> None:
+        """Give the peer so many seconds for its request."""
+        self._timer = loop_state(self.loop).wheel.call_later(
+            seconds, self._open_timed_out
+        )
+
+    def _open_timed_out(self) -> None:
+        self._timer = None
+        if self.protocol.state is not CONNECTING:
+            return
+        if self._handshake_task is not None:
+            self._handshake_task.cancel()
+        if self.request is None:
+            status = http.HTTPStatus.REQUEST_TIMEOUT
+        else:
+            status = http.HTTPStatus.SERVICE_UNAVAILABLE
+        self.refuse(status, "Opening handshake took too long.\n")
+
+    def refuse(self, status: StatusLike, text: str) -> None:
+        """Answer an opening handshake that is going on with an HTTP error."""
+        if self.protocol.handshake_exc is None:
+            self.protocol.handshake_exc = InvalidHandshake(text.strip(".\n").lower())
+        self._respond(self.protocol.reject(status, text))
+
+    def handshake_received(self, data: bytes) -> bytes:
+        """Take input of the opening handshake; return what follows it."""
+        protocol = self.protocol
+        rest = protocol.feed_handshake(data)
+        if rest is None:
+            return b""
+        events = protocol.events_received()
+        if events:
+            request = events[0]
+            assert isinstance(request, Request)
+            self.request = request
+            # Without a task, unless there is something to wait for.
+            steps = self._answer(request)
+            awaitable = next(steps, None)
+            if awaitable is not None:
+                self._answer_later(steps, awaitable)
+        else:
+            # The request was bad, and the answer is ready; or it is too late.
+            self._refused()
+        return rest
+
+    def _answer(self, request: Request) -> HookSteps[None]:
+        """Answer the request; gives what has to be awaited."""
+        server = self.server
+        response = yield from self._call_hook("process_request", request)
+        if response is None:
+            response = self.protocol.accept(request)
+        if server.server_header is not None:
+            response.headers["Server"] = server.server_header
+        changed = yield from self._call_hook("process_response", request, response)
+        self._respond(changed or response)
+
+    def _call_hook(self, name: str, *args: Any) -> HookSteps[Response | None]:
+        hook = getattr(self.server, name)
+        if hook is None:
+            return None
+        try:
+            result = hook(self, *args)
+            if isinstance(result, Awaitable):
+                result = yield result
+            if not (result is None or isinstance(result, Response)):
+                raise TypeError(
+                    f"{name} must return a Response or None, "
+                    f"not {type(result).__name__}"
+                )
+        except Exception as exc:
+            return self._hook_failed(f"{name} failed", exc)
+        return result
+
+    def _hook_failed(self, text: str, exc: Exception) -> Response:
+        self.protocol.handshake_exc = exc
+        self.logger.error(text, exc_info=exc)
+        return self.protocol.reject(http.HTTPStatus.INTERNAL_SERVER_ERROR, FAILED)
+
+    def _answer_later(self, steps: HookSteps[None], awaitable: Awaitable[Any]) -> None:
+        # Frames that come early stay in the socket.
+        self.hold_reading(HOLD_FOR_HANDSHAKE)
+        task = self.loop.create_task(self._await_hooks(steps, awaitable))
+        self._handshake_task = task
+        self.server.add_task(task)
+
+    async def _await_hooks(
+        self, steps: HookSteps[None], awaitable: Awaitable[Any]
+    ) -> None:
+        try:
+            while True:
+                try:
+                    result = await awaitable
+                except Exception as exc:
+                    awaitable = steps.throw(exc)
+                else:
+                    awaitable = steps.send(result)
+        except StopIteration:
+            pass
+        except asyncio.CancelledError:
+            if self.response is None:
+                self.abort_stream()  # cancelled by somebody else: no answer will come
+            raise
+        except Exception as exc:
+            self.crashed(exc)
+        finally:
+            self._handshake_task = None
+            self.release_reading(HOLD_FOR_HANDSHAKE)
+
+    def _respond(self, response: Response) -> None:
+        """Send the response, and be open or refused."""
+        protocol = self.protocol
+        if protocol.state is not CONNECTING or self.is_lost:
+            return
+        if response.status_code == 101 and not self.server.is_serving():
+            response = protocol.reject(
+                http.HTTPStatus.SERVICE_UNAVAILABLE, "Server is shutting down.\n"
+            )
+        if self.request is not None and self.request.method == "HEAD":
+            response.body = b""
+        try:
+            protocol.send_response(response)
+        except InvalidState:
+            return  # refused already
+        except Exception as exc:
+            response = self._hook_failed("cannot send the response", exc)
+            protocol.send_response(response)
+        self.response = response
+        if protocol.state is OPEN:
+            self.send_writes()
+            self.handshake_done()
+            if self._listener is None:
+                self.server.start_handler(self)
+        else:
+            self._refused()
+
+    def _refused(self) -> None:
+        self.ignore_input()
+        self.send_writes()
+        self.expect_close()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The connection is gone; called once, by the stream or the transport."""
+        try:
+            super().connection_lost(exc)
+        finally:
+            if self._handshake_task is not None:
+                self._handshake_task.cancel()
+                self._handshake_task = None
+            self.server.remove_connection(self)
