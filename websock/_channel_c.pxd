@@ -29,13 +29,16 @@ cdef class Channel:
     cdef object __weakref__
     cdef readonly object loop
     cdef LoopState shared
-    cdef readonly object sock
+    cdef object socket                      # the socket as an object, once asked for
+    cdef int own_fd                         # a socket to close that is no object
     cdef int fd                             # -1 without a socket
+    cdef uint8_t peer[28]                   # address of the peer, as accept() gave it
+    cdef uint8_t peer_size
     cdef readonly object io                 # the transport, when there is one
-    cdef bint watching                      # the loop tells when there is input
+    cdef char watching                      # the loop tells when there is input
     cdef int held                           # reasons to hold input back, as bits
 
-    cdef bint mask
+    cdef char mask
     cdef object transform
     cdef list segments                      # what the socket did not take
     cdef size_t unsent                      # bytes of it
@@ -44,16 +47,16 @@ cdef class Channel:
     cdef unsigned long sent_turn
     cdef unsigned long sends                # messages sent
     cdef unsigned long writes               # calls of the system to write
-    cdef bint answered                      # some by the callback, in this read event
-    cdef bint dirty
-    cdef bint watching_writes
-    cdef bint end_after_flush
-    cdef bint finishing                     # closed once everything is sent
+    cdef char answered                      # some by the callback, in this read event
+    cdef char dirty
+    cdef char watching_writes
+    cdef char end_after_flush
+    cdef char finishing                     # closed once everything is sent
     cdef bytes late_pong
     cdef readonly bint write_paused
     cdef public bint fragmenting            # a fragmented message is being sent
 
-    cdef bint broken                        # reading or writing failed
+    cdef char broken                        # reading or writing failed
     cdef readonly bint is_open
     cdef readonly bint is_closing
     cdef readonly bint is_lost
@@ -84,3 +87,4 @@ cdef class Channel:
     cdef int send_message(self, object message, object text) except -1
     cdef int end_output(self) except -1
     cdef int release_socket(self) except -1
+    cdef int close_socket(self) except -1

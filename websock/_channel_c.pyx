@@ -11,6 +11,7 @@ joined by copying.
 
 import asyncio
 import os
+import socket
 import threading
 
 from cpython.buffer cimport PyBUF_WRITE
@@ -26,6 +27,11 @@ from ._csrc cimport (
     ws_frame_encode,
     ws_iovec,
     ws_kernel,
+    ws_sock_accept,
+    ws_sock_close,
+    ws_sock_end,
+    ws_sock_name,
+    ws_sock_parts,
     ws_sock_send,
     ws_sock_sendv,
 )
@@ -60,6 +66,55 @@ cdef enum:
     MAX_PARTS = 16
 
 cdef const ws_kernel *kernel = active_kernel()
+
+
+cdef frozenset INTERNET = frozenset((socket.AF_INET, socket.AF_INET6))
+
+
+cdef object address_of(const uint8_t *raw, size_t size):
+    """Return an address as Python gives it; ``None`` when that takes more."""
+    cdef char text[46]
+    cdef unsigned long numbers[3]
+    cdef int count = ws_sock_parts(raw, size, text, numbers)
+    if count == 1:
+        return ((<bytes>text).decode("ascii"), numbers[0])
+    if count == 3 and numbers[2] == 0:  # else the text names the interface
+        return ((<bytes>text).decode("ascii"), numbers[0], numbers[1], 0)
+    return None
+
+
+def accept_connections(listening, int limit):
+    """Accept the connections that wait; see ``_channel_py``."""
+    cdef uint8_t address[28]
+    cdef size_t size
+    cdef long fd
+    cdef int listening_fd = listening.fileno()
+    cdef list accepted = []
+    if listening.family not in INTERNET:
+        from ._channel_py import accept_connections as accept_objects
+
+        return accept_objects(listening, limit)
+    while len(accepted) < limit:
+        fd = ws_sock_accept(listening_fd, address, &size)
+        if fd >= 0:
+            accepted.append(
+                (fd, PyBytes_FromStringAndSize(<char *>address, <Py_ssize_t>size))
+            )
+            continue
+        if fd != WS_SOCK_AGAIN:
+            exc = OSError(-fd - 1, os.strerror(-fd - 1))
+            if not isinstance(exc, ConnectionError):  # else a peer that left
+                return accepted, exc
+        break
+    return accepted, None
+
+
+def close_accepted(accepted):
+    """Close what ``accept_connections()`` gave and no channel took."""
+    if isinstance(accepted[0], int):
+        ws_sock_close(accepted[0])
+    else:
+        accepted[0].close()
 
 
 # -- what the channels of a loop share ------------------------------------------------
@@ -180,7 +235,7 @@ cdef class Channel:
     """A socket or a transport, and what is sent on it; see ``_channel_py``."""
 
     def __cinit__(self, *args, **kwargs):
-        self.fd = -1
+        self.fd = self.own_fd = -1
         self.write_high = 32768
         self.write_low = 8192
 
@@ -189,6 +244,54 @@ cdef class Channel:
         self.loop = loop
         self.shared = loop_state(loop)
         self.write_high, self.write_low = write_marks
+
+    def __dealloc__(self):
+        if self.own_fd >= 0:
+            ws_sock_close(self.own_fd)
+
+    @property
+    def sock(self):
+        """The socket, if there is one."""
+        if self.socket is None and self.own_fd >= 0:
+            sock = socket.socket(fileno=self.own_fd)
+            sock.setblocking(False)
+            self.socket = sock
+            self.own_fd = -1
+        return self.socket
+
+    def peername(self):
+        """Return the address of the peer, ``None`` when it is not known."""
+        name = address_of(self.peer, self.peer_size)
+        if name is None and self.sock is not None:
+            try:
+                name = self.sock.getpeername()
+            except OSError:
+                pass
+        return name
+
+    def sockname(self):
+        """Return the address of this end, ``None`` when it is not known."""
+        cdef uint8_t own[28]
+        cdef size_t size = 0
+        if self.own_fd >= 0 and ws_sock_name(self.own_fd, own, &size) == 0:
+            name = address_of(own, size)
+            if name is not None:
+                return name
+        if self.sock is None:
+            return None
+        try:
+            return self.sock.getsockname()
+        except OSError:
+            return None
+
+    cdef int close_socket(self) except -1:
+        cdef int fd = self.own_fd
+        self.own_fd = -1
+        if fd >= 0:
+            ws_sock_close(fd)
+        elif self.socket is not None:
+            self.socket.close()
+        return 0
 
     cdef int unwatch(self) except -1:
         """Stop reading: called only when input comes that is to be held back."""
@@ -665,10 +768,7 @@ cdef class Channel:
     cdef int end_output(self) except -1:
         self.end_after_flush = False
         if self.fd >= 0:
-            try:
-                self.sock.shutdown(1)
-            except OSError:
-                pass  # the peer is gone already; reading finds out
+            ws_sock_end(self.fd)  # fails when the peer is gone; reading finds out
         elif self.io is not None and not self.is_lost:
             if self.io.can_write_eof():
                 try:
@@ -730,3 +830,29 @@ cdef class Channel:
         if self.is_lost:
             return
         self.connection_lost(exc)
+
+
+def send_to_many(channels, bytes frame):
+    """Write a frame to the channels that take it as it is; see ``_channel_py``."""
+    cdef const uint8_t *p = <const uint8_t *>PyBytes_AS_STRING(frame)
+    cdef size_t n = <size_t>len(frame)
+    cdef Channel channel
+    cdef list others = []
+    for item in channels:
+        if not isinstance(item, Channel):
+            raise TypeError(f"not a connection: {type(item).__name__}")
+        channel = <Channel>item
+        if not channel.is_open:
+            continue
+        if channel.fragmenting or channel.mask or channel.transform is not None:
+            others.append((item, None))
+            continue
+        channel.sends += 1
+        try:
+            if n < LARGE:
+                channel.write(NULL, 0, p, n)
+            else:
+                channel.send_parts(NULL, 0, p, n, frame)
+        except Exception as exc:
+            others.append((item, exc))
+    return others

@@ -19,8 +19,8 @@ import asyncio
 import socket
 import threading
 from collections import deque
-from collections.abc import Awaitable, Generator
-from typing import Any
+from collections.abc import Awaitable, Generator, Iterable
+from typing import Any, TypeVar
 
 from ._codec_py import FrameWriter
 from .constants import OP_PONG
@@ -28,12 +28,61 @@ from .exceptions import ConcurrencyError
 from .timers import TimerWheel
 from .typing import BytesLike, DataLike
 
-__all__ = ["Channel", "LoopState", "loop_state"]
+__all__ = [
+    "Accepted",
+    "Channel",
+    "LoopState",
+    "accept_connections",
+    "close_accepted",
+    "loop_state",
+    "send_to_many",
+]
+
+Accepted = tuple[Any, Any]
+"""A connection that was accepted: a socket, or its descriptor, and an address."""
 
 READ_SIZE = 131072
 CORK_SIZE = 65536
 LARGE = 16384  # from this size on, output is not joined by copying
 HOLD_FOR_WRITING = 2  # a reason to hold input back, as a bit
+
+
+def accept_connections(
+    listening: socket.socket, limit: int
+) -> tuple[list[Accepted], OSError | None]:
+    """Accept the connections that wait.
+
+    Args:
+        listening: Listening socket, not blocking.
+        limit: How many to accept at most.
+
+    Returns:
+        What was accepted, each for ``attach_accepted()`` or ``close_accepted()``; and
+        what kept more from being accepted, if it would do so again at once: no file
+        descriptor is left, or no memory.
+    """
+    accepted: list[Accepted] = []
+    while len(accepted) < limit:
+        try:
+            sock, address = listening.accept()
+        except (BlockingIOError, InterruptedError, ConnectionError):
+            break
+        except OSError as exc:
+            return accepted, exc
+        try:
+            sock.setblocking(False)
+            if listening.family != getattr(socket, "AF_UNIX", None):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError:
+            sock.close()  # the peer is gone already
+            continue
+        accepted.append((sock, address))
+    return accepted, None
+
+
+def close_accepted(accepted: Accepted) -> None:
+    """Close what ``accept_connections()`` gave and no channel took."""
+    accepted[0].close()
 
 
 class LoopState:
@@ -128,6 +177,7 @@ class Channel:
         "_finishing",
         "_held",
         "_late_pong",
+        "_peername",
         "_segments",
         "_sends",
         "_sent_turn",
@@ -162,6 +212,7 @@ class Channel:
         self._shared = loop_state(loop)
         self._write_high, self._write_low = write_marks
         self.sock: socket.socket | None = None
+        self._peername: Any = None
         self.io: Any = None
         self._fd = -1
         self._watching = False  # the loop tells when there is input
@@ -196,6 +247,24 @@ class Channel:
             self.loop.remove_reader(self._fd)
         elif self.io is not None:
             self.io.pause_reading()
+
+    def peername(self) -> Any:
+        """Return the address of the peer, ``None`` when it is not known."""
+        if self._peername is None and self.sock is not None:
+            try:
+                self._peername = self.sock.getpeername()
+            except OSError:
+                pass
+        return self._peername
+
+    def sockname(self) -> Any:
+        """Return the address of this end, ``None`` when it is not known."""
+        if self.sock is None:
+            return None
+        try:
+            return self.sock.getsockname()
+        except OSError:
+            return None
 
     # -- writing ---------------------------------------------------------------------
 
@@ -536,3 +605,41 @@ class Channel:
     async def send_otherwise(self, message: Any, text: bool | None) -> None:
         """Send what ``send()`` cannot send at once, or raise what is wrong."""
         raise NotImplementedError
+
+
+C = TypeVar("C", bound=Channel)
+
+
+def send_to_many(
+    channels: Iterable[C], frame: bytes
+) -> list[tuple[C, Exception | None]]:
+    """Write a frame to the channels that take it as it is; pass over closed ones.
+
+    Args:
+        channels: Where to send it.
+        frame: A whole message in one frame, not masked and not compressed.
+
+    Returns:
+        The channels that need a frame of their own, because they mask, have an
+        extension or are sending fragments, with ``None``; and those that failed, with
+        the exception.
+
+    Raises:
+        TypeError: When something else than a connection is among them.
+    """
+    others: list[tuple[C, Exception | None]] = []
+    for channel in channels:
+        if not isinstance(channel, Channel):
+            raise TypeError(f"not a connection: {type(channel).__name__}")
+        if not channel.is_open:
+            continue
+        writer = channel._writer
+        if channel.fragmenting or writer is None or not writer.is_plain:
+            others.append((channel, None))
+            continue
+        channel._sends += 1
+        try:
+            channel.write_bytes(frame)
+        except Exception as exc:
+            others.append((channel, exc))
+    return others

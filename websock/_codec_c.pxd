@@ -20,8 +20,8 @@ cdef class FrameReader:
     cdef uint64_t max_fragments
     cdef object transform
     cdef unsigned allowed_rsv
-    cdef bint expect_mask
-    cdef bint passes_plain
+    cdef char expect_mask
+    cdef char passes_plain
     cdef public bint assemble
 
     # Input, borrowed between begin() and the last next().
@@ -32,15 +32,15 @@ cdef class FrameReader:
     # The frame being read.
     cdef uint8_t stash[14]              # a header cut by the end of the input
     cdef uint8_t stashed
-    cdef bint in_frame
-    cdef bint plain
+    cdef char in_frame
+    cdef char plain
     cdef ws_frame_header head
     cdef uint64_t received
-    cdef uint8_t control[125]
+    cdef PyObject *control              # payload of a control frame, or NULL
 
     # The message being read.
     cdef uint8_t opcode                 # 0: none
-    cdef bint taken
+    cdef char taken
     cdef uint64_t size                  # counted against the limit
     cdef uint64_t fragments
     cdef PyObject *message              # bytes object under construction, or NULL
@@ -75,7 +75,7 @@ cdef class FrameReader:
     cdef int end_message(self) except -2
     cdef int run_transform(self) except -2
     cdef int check_text_end(self) except -2
-    cdef int check_close(self, size_t n) except -2
+    cdef int check_close(self, bytes payload) except -2
     cdef void reset_message(self) noexcept
     cdef int reserve(self, size_t extra) except -2
     cdef finished(self)

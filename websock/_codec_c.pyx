@@ -61,6 +61,7 @@ cdef class FrameReader:
     def __cinit__(self):
         self.message = NULL
         self.payload = NULL
+        self.control = NULL
 
     def __init__(
         self,
@@ -86,6 +87,7 @@ cdef class FrameReader:
     def __dealloc__(self):
         Py_XDECREF(self.message)
         Py_XDECREF(self.payload)
+        Py_XDECREF(self.control)
 
     @property
     def in_message(self):
@@ -269,6 +271,9 @@ cdef class FrameReader:
             elif self.head.rsv:
                 self.plain = False
             self.fragments += 1
+        else:
+            # At most 125 bytes: the header was judged.
+            self.control = PyBytes_NewRef(NULL, <Py_ssize_t>self.head.length)
         self.in_frame = True
         return NEED_DATA
 
@@ -345,18 +350,18 @@ cdef class FrameReader:
         cdef size_t n = self.end - self.pos
         cdef const uint8_t *mask = self.head.mask if self.head.masked else NULL
         cdef size_t size
+        cdef uint8_t *control
         if n > self.head.length - self.received:
             n = <size_t>(self.head.length - self.received)
         if n == 0:
             return NEED_DATA
         self.pos += n
         if self.head.opcode >= OP_CLOSE:
+            control = <uint8_t *>BYTES_DATA(self.control) + self.received
             if mask != NULL:
-                kernel.mask_copy(
-                    self.control + self.received, p, n, mask, <size_t>self.received
-                )
+                kernel.mask_copy(control, p, n, mask, <size_t>self.received)
             else:
-                memcpy(self.control + self.received, p, n)
+                memcpy(control, p, n)
             self.received += n
             return NEED_DATA
         if self.plain:
@@ -503,15 +508,15 @@ cdef class FrameReader:
         return NEED_DATA
 
     cdef int end_control(self) except -2:
-        cdef size_t n = <size_t>self.head.length
+        cdef bytes payload = <bytes>self.control
+        Py_XDECREF(self.control)
+        self.control = NULL
         if self.head.opcode == OP_CLOSE:
-            if self.check_close(n) == FAILED:
+            if self.check_close(payload) == FAILED:
                 return FAILED
             self.closed = True
         self.event_opcode = self.head.opcode
-        self.event_payload = PyBytes_FromStringAndSize(
-            <const char *>self.control, <Py_ssize_t>n
-        )
+        self.event_payload = payload
         self.event_extra = True
         return EVENT
 
@@ -604,8 +609,10 @@ cdef class FrameReader:
         self.taken = False
         memset(&self.utf8, 0, sizeof(self.utf8))
 
-    cdef int check_close(self, size_t n) except -2:
+    cdef int check_close(self, bytes payload) except -2:
         """Judge the payload of a close frame (RFC 6455, 5.5.1 and 7.4)."""
+        cdef const uint8_t *p = <const uint8_t *>PyBytes_AS_STRING(payload)
+        cdef size_t n = <size_t>len(payload)
         cdef unsigned code
         cdef ws_utf8_state state
         if n == 0:
@@ -613,7 +620,7 @@ cdef class FrameReader:
         if n == 1:
             self.error = fail(Failure.CLOSE_TOO_SHORT)
             return FAILED
-        code = (<unsigned>self.control[0] << 8) | self.control[1]
+        code = (<unsigned>p[0] << 8) | p[1]
         if not (
             3000 <= code <= 4999 or 1000 <= code <= 1003 or 1007 <= code <= 1014
         ):
@@ -621,7 +628,7 @@ cdef class FrameReader:
             return FAILED
         memset(&state, 0, sizeof(state))
         if kernel.utf8_validate(
-            &state, self.control + 2, n - 2
+            &state, p + 2, n - 2
         ) != n - 2 or not ws_utf8_is_complete(&state):
             self.error = fail(Failure.CLOSE_REASON)
             return FAILED
@@ -634,6 +641,11 @@ cdef class FrameWriter:
     def __init__(self, *, bint mask, transform=None):
         self.mask = mask
         self.transform = transform
+
+    @property
+    def is_plain(self):
+        """Whether a frame depends on nothing but its payload, and does for many."""
+        return not self.mask and self.transform is None
 
     def message(self, data, text=None):
         """Build the one frame of a whole message."""

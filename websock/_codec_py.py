@@ -424,6 +424,11 @@ class FrameWriter:
         self._mask = mask
         self._transform = transform
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether a frame depends on nothing but its payload, and does for many."""
+        return not self._mask and self._transform is None
+
     def message(self, data: DataLike, text: bool | None = None) -> bytes:
         """Build the one frame of a whole message.
 

@@ -125,3 +125,10 @@ cdef extern from "ws_socket.h" nogil:
     long ws_sock_send(int fd, const uint8_t *buf, size_t n) noexcept
     long ws_sock_readv(int fd, ws_iovec *parts, int count) noexcept
     long ws_sock_sendv(int fd, ws_iovec *parts, int count) noexcept
+    long ws_sock_accept(int listening, uint8_t *address, size_t *size) noexcept
+    long ws_sock_name(int fd, uint8_t *address, size_t *size) noexcept
+    int ws_sock_parts(
+        const uint8_t *address, size_t size, char *text, unsigned long *numbers
+    ) noexcept
+    long ws_sock_end(int fd) noexcept
+    void ws_sock_close(int fd) noexcept

@@ -7,8 +7,29 @@ from typing import TYPE_CHECKING
 from ._compat import USE_EXT
 
 if TYPE_CHECKING or not USE_EXT:
-    from ._stream_py import Stream, loop_state
+    from ._stream_py import (
+        Accepted,
+        Stream,
+        accept_connections,
+        close_accepted,
+        loop_state,
+        send_to_many,
+    )
 else:
-    from ._stream_c import Stream, loop_state
+    from ._stream_c import (
+        Accepted,
+        Stream,
+        accept_connections,
+        close_accepted,
+        loop_state,
+        send_to_many,
+    )
 
-__all__ = ["Stream", "loop_state"]
+__all__ = [
+    "Accepted",
+    "Stream",
+    "accept_connections",
+    "close_accepted",
+    "loop_state",
+    "send_to_many",
+]

@@ -14,16 +14,26 @@ could not take (``pending``).  Cost: no object per read; one per message.
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t
+from libc.string cimport memcpy
 
 from ._channel_c cimport HOLD_FOR_WRITING, READ_SIZE, LoopState
 from ._codec_c cimport EVENT, FAILED, NEED_DATA, FrameReader, FrameWriter
 from ._csrc cimport WS_SOCK_AGAIN, ws_iovec, ws_sock_readv, ws_sock_recv
 from ._inbox_c cimport PIECES, Inbox
 
-from ._channel_c import loop_state
+from ._channel_c import accept_connections, close_accepted, loop_state, send_to_many
 from .exceptions import InternalError
 
-__all__ = ["Stream", "loop_state"]
+__all__ = [
+    "Accepted",
+    "Stream",
+    "accept_connections",
+    "close_accepted",
+    "loop_state",
+    "send_to_many",
+]
+
+Accepted = tuple
 
 cdef enum:
     OP_CONT = 0
@@ -60,9 +70,27 @@ cdef class Stream(Inbox):
 
     def attach_socket(self, sock):
         """Own a connected non-blocking socket and begin to read from it."""
-        self.sock = sock
+        self.socket = sock
         self.fd = sock.fileno()
         self.watch()
+
+    def attach_accepted(self, accepted):
+        """Own what ``accept_connections()`` gave and begin to read from it."""
+        cdef bytes address
+        first, second = accepted
+        if not isinstance(first, int):
+            self.attach_socket(first)
+            return
+        address = second
+        self.fd = first
+        try:
+            self.watch()
+        except BaseException:
+            self.fd = -1
+            raise
+        self.own_fd = first
+        self.peer_size = <uint8_t>min(len(address), 28)
+        memcpy(self.peer, PyBytes_AS_STRING(address), self.peer_size)
 
     def attach_transport(self, transport):
         """Work on a transport instead of a socket."""
@@ -162,16 +190,7 @@ cdef class Stream(Inbox):
         if self.pending is not None:
             return  # it comes first, and read_on() is on its way
         if shared.reading:
-            # A loop that runs inside a callback of this loop: use other memory.
-            try:
-                data = self.sock.recv(READ_SIZE)
-            except OSError:
-                return  # nothing there, or the next read finds out what is wrong
-            if data:
-                self.data_received(data)
-            else:
-                self.unwatch()
-                self.eof_received()
+            self.read_apart()
             return
         self.read_socket(False)
         if shared.tells_once:
@@ -180,6 +199,18 @@ cdef class Stream(Inbox):
             elif self.writes == writes and self.watching and self.fd >= 0:
                 # An error behind the input would stay unknown until the next write.
                 self.read_socket(True)
+
+    cdef int read_apart(self) except -1:
+        """Read into other memory, in a loop that runs inside a callback of this one."""
+        cdef bytes data = PyBytes_FromStringAndSize(NULL, READ_SIZE)
+        cdef long got
+        got = ws_sock_recv(self.fd, <uint8_t *>PyBytes_AS_STRING(data), READ_SIZE)
+        if got > 0:
+            self.data_received(data[:got])
+        elif got == 0:
+            self.unwatch()
+            self.eof_received()
+        return 0  # else nothing is there, or the next read finds out what is wrong
 
     cdef int read_socket(self, bint to_the_end) except -1:
         """Read what a read event is about, or all that is there."""
@@ -458,6 +489,5 @@ cdef class Stream(Inbox):
         self.pending = None
         self.late_pong = None
         self.on_message = None
-        if self.sock is not None:
-            self.sock.close()
+        self.close_socket()
         self.wake(False)

@@ -21,14 +21,29 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from ._channel_py import HOLD_FOR_WRITING, READ_SIZE, loop_state
+from ._channel_py import (
+    HOLD_FOR_WRITING,
+    READ_SIZE,
+    Accepted,
+    accept_connections,
+    close_accepted,
+    loop_state,
+    send_to_many,
+)
 from ._codec_py import FrameReader, FrameWriter
 from ._inbox_py import PIECES, Inbox
 from .constants import OP_BINARY, OP_CLOSE, OP_CONT, OP_PING, OP_PONG
 from .exceptions import InternalError
 from .typing import BytesLike
 
-__all__ = ["Stream", "loop_state"]
+__all__ = [
+    "Accepted",
+    "Stream",
+    "accept_connections",
+    "close_accepted",
+    "loop_state",
+    "send_to_many",
+]
 
 MAX_READS = 16  # in one event, so that a fast sender does not starve the others
 # Fragments in bytes that may wait until somebody receives.
@@ -76,6 +91,11 @@ class Stream(Inbox):
         self.sock = sock
         self._fd = sock.fileno()
         self._watch()
+
+    def attach_accepted(self, accepted: Accepted) -> None:
+        """Own what ``accept_connections()`` gave and begin to read from it."""
+        sock, self._peername = accepted
+        self.attach_socket(sock)
 
     def attach_transport(self, transport: Any) -> None:
         """Work on a transport instead of a socket."""

@@ -123,6 +123,9 @@ _LOGGERS = (
     logging.getLogger("websock.server"),
     logging.getLogger("websock.client"),
 )
+# The writer of all servers' connections without extensions.
+_PLAIN_WRITER = FrameWriter(mask=False)
+
 _OPCODES: dict[int, Opcode] = {int(opcode): opcode for opcode in Opcode}
 
 _STATE_OF = {
@@ -179,6 +182,8 @@ class Protocol:
         parser_exc: What was wrong with the incoming data, if anything.
         eof_sent: Whether this side's stream was ended.
         expect_continuation_frame: Whether a fragmented message is being sent.
+        request_head: On a server, the request as it came, once it was parsed.
+        response_head: On a server, the response as it was sent, once it is open.
     """
 
     __slots__ = (
@@ -188,6 +193,7 @@ class Protocol:
         "__weakref__",
         "_awaits_head",
         "_eof_rcvd",
+        "_events",
         "_head",
         "_held",
         "_id",
@@ -198,12 +204,12 @@ class Protocol:
         "_state",
         "_transform",
         "_writer",
+        "_writes",
         "close_rcvd",
         "close_rcvd_then_sent",
         "close_sent",
         "debug",
         "eof_sent",
-        "events",
         "expect_continuation_frame",
         "extensions",
         "handshake_exc",
@@ -212,9 +218,10 @@ class Protocol:
         "max_message_size",
         "origin",
         "parser_exc",
+        "request_head",
+        "response_head",
         "side",
         "subprotocol",
-        "writes",
     )
 
     def __init__(
@@ -252,8 +259,10 @@ class Protocol:
         self.close_rcvd_then_sent: bool | None = None
         self.eof_sent = False
         self.expect_continuation_frame = False
-        self.events: list[Event] = []
-        self.writes: list[bytes] = []
+        self.request_head: bytes | None = None
+        self.response_head: bytes | None = None
+        self._events: list[Event] | None = None
+        self._writes: list[bytes] | None = None
 
         self._eof_rcvd = False
         self._awaits_head = False  # whether the peer's HTTP head is still to come
@@ -278,6 +287,20 @@ class Protocol:
     @id.setter
     def id(self, value: uuid.UUID) -> None:
         self._id = value
+
+    @property
+    def events(self) -> list[Event]:
+        """What ``events_received()`` will return."""
+        if self._events is None:
+            self._events = []
+        return self._events
+
+    @property
+    def writes(self) -> list[bytes]:
+        """What ``data_to_send()`` will return."""
+        if self._writes is None:
+            self._writes = []
+        return self._writes
 
     @property
     def state(self) -> State:
@@ -389,7 +412,7 @@ class Protocol:
         Call it after ``receive_data()``, and on a server after ``send_response()``
         too: data that came along with the request is parsed only then.
         """
-        events, self.events = self.events, []
+        events, self._events = self._events or [], None
         return events
 
     # Calls that send.
@@ -510,7 +533,7 @@ class Protocol:
 
         An empty item, :data:`SEND_EOF`, asks for ending this side's stream.
         """
-        writes, self.writes = self.writes, []
+        writes, self._writes = self._writes or [], None
         self._pongs = 0
         return writes
 
@@ -567,9 +590,12 @@ class Protocol:
         """Return what builds frames for the peer after the opening handshake."""
         writer = self._writer
         if writer is None:
-            writer = self._writer = FrameWriter(
-                mask=self.side is CLIENT, transform=self._make_transform()
-            )
+            transform = self._make_transform()
+            if self.side is SERVER and transform is None:
+                writer = _PLAIN_WRITER  # it has no state
+            else:
+                writer = FrameWriter(mask=self.side is CLIENT, transform=transform)
+            self._writer = writer
         return writer
 
     def close_received(self, payload: bytes) -> None:
@@ -632,11 +658,10 @@ class Protocol:
             self.reader_failed(reader.error)
 
     def _answer_ping(self, payload: BytesLike) -> None:
-        writes = self.writes
+        writes = self._writes
         if self._pongs >= MAX_UNSENT_PONGS and writes and writes[-1] is self._last_pong:
             writes.pop()
-        self._write(OP_PONG, payload)
-        self._last_pong = writes[-1]
+        self._last_pong = self._write(OP_PONG, payload)
         self._pongs += 1
 
     def _hold(self, data: BytesLike) -> None:
@@ -683,15 +708,17 @@ class Protocol:
             text += f" ({closed})"
         return InvalidState(text)
 
-    def _write(self, opcode: int, data: BytesLike, fin: bool = True) -> None:
+    def _write(self, opcode: int, data: BytesLike, fin: bool = True) -> bytes:
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise TypeError(f"payload must be bytes-like, not {type(data).__name__}")
         writer = self._writer
         if writer is None:
             writer = self.make_writer()
-        self.writes.append(writer.frame(opcode, data, fin))
+        written = writer.frame(opcode, data, fin)
+        self.writes.append(written)
         if self.debug:
             self.logger.debug("> %s", Frame(_OPCODES[opcode], data, fin))
+        return written
 
     def send_frame(self, frame: Frame) -> None:
         """Send a frame, whatever the state. The other methods are safer.

@@ -272,7 +272,8 @@ class ServerProtocol(Protocol):
                 + (", it was refused" if self._phase is Phase.REFUSED else "")
             )
         status = response.status_code
-        self.writes.append(response.serialize())
+        head = response.serialize()
+        self.writes.append(head)
         if self.debug:
             self.logger.debug("> HTTP/1.1 %d %s", status, response.reason_phrase)
             for name, value in response.headers.raw_items():
@@ -280,6 +281,7 @@ class ServerProtocol(Protocol):
             if response.body:
                 self.logger.debug("> [body] (%d bytes)", len(response.body))
         if status == 101:
+            self.response_head = head
             self._awaits_head = False
             self._advance(Trigger.ACCEPT)
             self.logger.info("connection open")
@@ -309,6 +311,7 @@ class ServerProtocol(Protocol):
             return b""
         self._head = None
         self._awaits_head = False
+        self.request_head = head
         if self.debug:
             self.logger.debug(
                 "< %s %s %s", request.method, request.path, request.protocol

@@ -32,11 +32,21 @@ logger = logging.getLogger("websock")
 class Timer:
     """A deadline; ``cancel()`` forgets it, at any time and any number of times."""
 
-    __slots__ = ("_slot", "callback")
+    __slots__ = ("_slot", "callback", "owner")
 
-    def __init__(self, slot: dict[Timer, None], callback: Callable[[], Any]) -> None:
+    def __init__(
+        self, slot: dict[Timer, None], callback: Callable[..., Any], owner: Any
+    ) -> None:
         self._slot = slot
         self.callback = callback
+        self.owner = owner
+
+    def fire(self) -> None:
+        """Make the call."""
+        if self.owner is None:
+            self.callback()
+        else:
+            self.callback(self.owner)
 
     def cancel(self) -> None:
         """Forget the deadline; the callback is released at once."""
@@ -62,8 +72,14 @@ class TimerWheel:
         self._when = 0  # slot that the loop's timer waits for
         self._fired = -1  # slot whose timers fired last, or are firing
 
-    def call_later(self, delay: float, callback: Callable[[], Any]) -> Timer:
-        """Call ``callback()`` in ``delay`` seconds."""
+    def call_later(
+        self, delay: float, callback: Callable[..., Any], owner: Any = None
+    ) -> Timer:
+        """Call ``callback()``, or ``callback(owner)``, in ``delay`` seconds.
+
+        A function and its owner take less memory than a bound method, which matters
+        for the deadlines that every connection has.
+        """
         loop = self._loop()
         assert loop is not None
         delay = min(max(delay, 0), LONGEST)
@@ -82,7 +98,7 @@ class TimerWheel:
             heapq.heappush(self._heap, number)
             if self._handle is None or number < self._when:
                 self._schedule(loop)
-        timer = Timer(slot, callback)
+        timer = Timer(slot, callback, owner)
         slot[timer] = None
         return timer
 
@@ -107,7 +123,7 @@ class TimerWheel:
                     timer = next(iter(slot))
                     del slot[timer]
                     try:
-                        timer.callback()
+                        timer.fire()
                     except Exception:
                         logger.exception("timer callback failed")
                 self._drop_first()

@@ -18,7 +18,7 @@ from .._stream import Stream, loop_state
 from ..constants import OP_PING
 from ..exceptions import ConnectionClosed
 from ..frames import CloseCode
-from ..http11 import Request, Response
+from ..http11 import Request, Response, parse_request, parse_response
 from ..listener import Listener
 from ..protocol import CLOSED, OPEN, Protocol, State
 from ..timers import Timer
@@ -95,9 +95,11 @@ class ConnectionBase(Stream, asyncio.BufferedProtocol):
         "_logger",
         "_lost_waiters",
         "_opened",
-        "_peername",
         "_ping_sent",
         "_pings",
+        "_remote_address",
+        "_request",
+        "_response",
         "_sockname",
         "_timer",
         "_transport",
@@ -106,8 +108,6 @@ class ConnectionBase(Stream, asyncio.BufferedProtocol):
         "ping_interval",
         "ping_timeout",
         "protocol",
-        "request",
-        "response",
     )
 
     def __init__(
@@ -127,16 +127,14 @@ class ConnectionBase(Stream, asyncio.BufferedProtocol):
         self.close_timeout = close_timeout
         self.latency: float = 0.0
         """Round-trip time that the last answered ping measured, in seconds."""
-        self.request: Request | None = None
-        """Request of the opening handshake."""
-        self.response: Response | None = None
-        """Response of the opening handshake."""
 
+        self._request: Request | None = None
+        self._response: Response | None = None
         self._listener = listener
         self._opened = False
         self._logger: ConnectionLogger | None = None
         self._transport: SocketTransport | None = None
-        self._peername: Any = None
+        self._remote_address: Any = None
         self._sockname: Any = None
         self._timer: Timer | None = None  # opening, then pings
         self._close_timer: Timer | None = None
@@ -183,22 +181,16 @@ class ConnectionBase(Stream, asyncio.BufferedProtocol):
     @property
     def local_address(self) -> Any:
         """Address of this end: ``(host, port)`` for IPv4; see ``getsockname()``."""
-        if self._sockname is None and self.sock is not None:
-            try:
-                self._sockname = self.sock.getsockname()
-            except OSError:
-                return None
+        if self._sockname is None:
+            self._sockname = self.sockname()
         return self._sockname
 
     @property
     def remote_address(self) -> Any:
         """Address of the peer: ``(host, port)`` for IPv4; see ``getpeername()``."""
-        if self._peername is None and self.sock is not None:
-            try:
-                self._peername = self.sock.getpeername()
-            except OSError:
-                return None
-        return self._peername
+        if self._remote_address is None:
+            self._remote_address = self.peername()
+        return self._remote_address
 
     @property
     def transport(self) -> Any:
@@ -229,6 +221,31 @@ class ConnectionBase(Stream, asyncio.BufferedProtocol):
         """Close reason from the peer; ``None`` while the connection is not closed."""
         return self.protocol.close_reason
 
+    # A server keeps requests and responses as bytes once a connection is open: few
+    # programs look at them, and as objects they take several times the memory.
+
+    @property
+    def request(self) -> Request | None:
+        """Request of the opening handshake."""
+        if self._request is None and self.protocol.request_head is not None:
+            self._request = parse_request(self.protocol.request_head)
+        return self._request
+
+    @request.setter
+    def request(self, request: Request | None) -> None:
+        self._request = request
+
+    @property
+    def response(self) -> Response | None:
+        """Response of the opening handshake."""
+        if self._response is None and self.protocol.response_head is not None:
+            self._response = parse_response(self.protocol.response_head)
+        return self._response
+
+    @response.setter
+    def response(self, response: Response | None) -> None:
+        self._response = response
+
     @property
     def listener(self) -> Listener | None:
         """Object that is told what happens, if any."""
@@ -238,14 +255,14 @@ class ConnectionBase(Stream, asyncio.BufferedProtocol):
 
     def start(self, sock: Any, peername: Any = None) -> None:
         """Begin on a connected non-blocking socket."""
-        self._peername = peername
+        self._remote_address = peername
         self.attach_socket(sock)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin on a transport; asyncio's protocols."""
         # With TLS, transports forget them when they are closed.
         self._sockname = transport.get_extra_info("sockname")
-        self._peername = transport.get_extra_info("peername")
+        self._remote_address = transport.get_extra_info("peername")
         self.attach_transport(transport)
 
     def handshake_done(self) -> None:
@@ -253,11 +270,9 @@ class ConnectionBase(Stream, asyncio.BufferedProtocol):
         protocol = self.protocol
         self.open_stream(protocol.make_reader(), protocol.make_writer())
         self._opened = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self.ping_interval is not None:
-            self._keepalive_later(self.ping_interval)
+        if protocol.response_head is not None:
+            self._request = self._response = None
+        self._start_keepalive()
         if self._listener is not None:
             try:
                 self._listener.on_open(self)
@@ -355,7 +370,7 @@ class ConnectionBase(Stream, asyncio.BufferedProtocol):
             return
         if self._connection_exc is None:
             self._connection_exc = exc
-        if self.sock is not None:
+        if self.io is None:
             self.local_address  # noqa: B018  # for logs, once the socket is closed
         listener = self._listener
         # Input that was held back is delivered first: it came before the end.
@@ -476,8 +491,18 @@ class ConnectionBase(Stream, asyncio.BufferedProtocol):
         except Exception as exc:
             self.callback_failed(exc)
 
+    def _start_keepalive(self) -> None:
+        """Have the deadline of the first ping follow that of the handshake."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self.ping_interval is not None:
+            self._keepalive_later(self.ping_interval)
+
     def _keepalive_later(self, delay: float) -> None:
-        self._timer = loop_state(self.loop).wheel.call_later(delay, self._keepalive)
+        self._timer = loop_state(self.loop).wheel.call_later(
+            delay, ConnectionBase._keepalive, self
+        )
 
     def _keepalive(self) -> None:
         """Send the ping that shows whether the peer is still there."""

@@ -16,6 +16,8 @@ from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
+from .._codec import FrameWriter
+from .._stream import send_to_many
 from ..constants import OP_BINARY, OP_CONT, OP_PING, OP_PONG, OP_TEXT
 from ..exceptions import ConcurrencyError, ConnectionClosed
 from ..frames import Close, CloseCode
@@ -328,6 +330,10 @@ class Connection(ConnectionBase):
             await self.drain()
 
 
+# What servers without extensions send with.
+_PLAIN = FrameWriter(mask=False)
+
+
 def _retrieve_exception(waiter: asyncio.Future[float]) -> None:
     if not waiter.cancelled():
         waiter.exception()
@@ -369,38 +375,34 @@ def broadcast(
         payload = message
         if text:
             opcode = OP_TEXT
-    frame: bytes | None = None
     failures: list[Exception] = []
-    for connection in connections:
-        if not connection.is_open:
-            continue
-        if connection.fragmenting:
-            if raise_exceptions:
-                failures.append(ConcurrencyError("sending a fragmented message"))
-            else:
-                connection.logger.warning(
-                    "skipped broadcast: sending a fragmented message"
-                )
-            continue
+    # One frame for all, but for those that mask, compress or send fragments.
+    for connection, exc in send_to_many(connections, _PLAIN.frame(opcode, payload)):
         try:
-            protocol = connection.protocol
-            if protocol.side or protocol.extensions:
-                connection.write_bytes(protocol.make_writer().frame(opcode, payload))
-                continue
-            if frame is None:
-                # The same for every server connection without extensions.
-                frame = protocol.make_writer().frame(opcode, payload)
-            connection.write_bytes(frame)
-        except Exception as exc:
-            if raise_exceptions:
-                failure = RuntimeError("failed to write message")
-                failure.__cause__ = exc
-                failures.append(failure)
-            else:
-                connection.logger.warning(
-                    "skipped broadcast: failed to write message: %s: %s",
-                    type(exc).__name__,
-                    exc,
-                )
-    if failures:
+            if exc is not None:
+                raise exc
+            if connection.fragmenting:
+                raise ConcurrencyError("sending a fragmented message")
+            writer = connection.protocol.make_writer()
+            connection.write_bytes(writer.frame(opcode, payload))
+        except Exception as failure:
+            failures.append(_skipped(connection, failure, raise_exceptions))
+    if failures and raise_exceptions:
         raise ExceptionGroup("skipped broadcast", failures)
+
+
+def _skipped(connection: Connection, exc: Exception, is_raised: bool) -> Exception:
+    """Log that a connection was passed over, or return what is to be raised."""
+    if isinstance(exc, ConcurrencyError):
+        if not is_raised:
+            connection.logger.warning("skipped broadcast: %s", exc)
+        return exc
+    failure = RuntimeError("failed to write message")
+    failure.__cause__ = exc
+    if not is_raised:
+        connection.logger.warning(
+            "skipped broadcast: failed to write message: %s: %s",
+            type(exc).__name__,
+            exc,
+        )
+    return failure

@@ -41,6 +41,7 @@ class ServerConnection(Connection):
     """
 
     __slots__ = (
+        "_first_ping_at",
         "_handshake_task",
         "accepted_at",
         "handler",
@@ -76,6 +77,7 @@ class ServerConnection(Connection):
         self.accepted_at: float | None = None
         """The loop's time when it was accepted, if TLS came before the request."""
         self._handshake_task: asyncio.Task[None] | None = None
+        self._first_ping_at: float | None = None
         self.username: str
         self.handler: Handler
         self.handler_kwargs: Mapping[str, Any]
@@ -99,12 +101,24 @@ class ServerConnection(Connection):
     def time_opening(self, seconds: float) -> None:
         """Give the peer so many seconds for its request."""
         self._timer = loop_state(self.loop).wheel.call_later(
-            seconds, self._open_timed_out
+            seconds, ServerConnection._open_timed_out, self
         )
+
+    def _start_keepalive(self) -> None:
+        interval, limit = self.ping_interval, self.server.open_timeout
+        if self._timer is None or interval is None or limit is None or interval < limit:
+            super()._start_keepalive()
+        else:
+            # The deadline of the handshake comes first and sets the next one then:
+            # most connections that are short see neither.
+            self._first_ping_at = self.loop.time() + interval
 
     def _open_timed_out(self) -> None:
         self._timer = None
         if self.protocol.state is not CONNECTING:
+            if self.is_open and self._first_ping_at is not None:
+                self._keepalive_later(max(self._first_ping_at - self.loop.time(), 0))
+                self._first_ping_at = None
             return
         if self._handshake_task is not None:
             self._handshake_task.cancel()

@@ -15,6 +15,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .._stream import accept_connections, close_accepted
+
 if TYPE_CHECKING:
     from .server import Server, ServerConnection
 
@@ -28,7 +30,12 @@ ACCEPT_RETRY_DELAY = 1.0
 
 
 def can_own_sockets(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether the loop tells when a socket is readable (Windows' proactor cannot)."""
+    """Whether the loop tells when a socket is readable.
+
+    Windows' proactor cannot; its selector could, but Windows' sockets are no files.
+    """
+    if sys.platform == "win32":
+        return False
     method = getattr(type(loop), "add_reader", None)
     return method is not None and method is not asyncio.AbstractEventLoop.add_reader
 
@@ -234,36 +241,23 @@ class Listening:
         """Accept what is there; the loop's reader callback."""
         server = self._server
         assert server is not None
-        for _ in range(MAX_ACCEPTS):
-            try:
-                sock, address = listening.accept()
-            except (BlockingIOError, InterruptedError, ConnectionError):
-                return
-            except OSError as exc:
-                # No file descriptor is left, or no memory, or the network is down: it
-                # would be so again at once.
-                server.logger.error("cannot accept: %s; waiting", exc.strerror)
-                self._loop.remove_reader(listening.fileno())
-                if self._retry is None:
-                    self._retry = self._loop.call_later(
-                        ACCEPT_RETRY_DELAY, self._accept_again
-                    )
-                return
-            try:
-                sock.setblocking(False)
-                if listening.family != getattr(socket, "AF_UNIX", None):
-                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            except OSError:
-                sock.close()  # the peer is gone already
-                continue
+        accepted, exc = accept_connections(listening, MAX_ACCEPTS)
+        for item in accepted:
             try:
                 connection = self._factory(server)
-                connection.start(sock, address)
+                connection.attach_accepted(item)
             except Exception:
                 server.logger.exception("cannot make a connection")
-                sock.close()
+                close_accepted(item)
                 continue
             server.add_connection(connection)
+        if exc is not None:
+            server.logger.error("cannot accept: %s; waiting", exc.strerror)
+            self._loop.remove_reader(listening.fileno())
+            if self._retry is None:
+                self._retry = self._loop.call_later(
+                    ACCEPT_RETRY_DELAY, self._accept_again
+                )
 
     def _accept_again(self) -> None:
         self._retry = None
