@@ -8,6 +8,9 @@ cdef enum:
     HOLD_FOR_WRITING = 2                    # a reason to hold input back, as a bit
 
 
+cdef class Channel
+
+
 cdef class LoopState:
     cdef uint8_t *read_buffer
     cdef uint8_t *cork
@@ -19,10 +22,14 @@ cdef class LoopState:
     cdef list dirty                         # channels with joined output
     cdef object read_view
     cdef bint tells_once                    # whether the loop tells of an error once only
+    cdef int poll_fd                        # -1: the loop watches each socket itself
+    cdef list polled                        # channels by the number of their socket
     cdef readonly object wheel
 
     cdef object view(self)
     cdef int end_turn_later(self, object loop) except -1
+    cdef int open_poller(self, object loop) except -1
+    cdef int poll(self, Channel channel, int flags) except -1
 
 
 cdef class Channel:
@@ -36,7 +43,9 @@ cdef class Channel:
     cdef uint8_t peer_size
     cdef readonly object io                 # the transport, when there is one
     cdef char watching                      # the loop tells when there is input
+    cdef char polling                       # what the poller tells about, as flags
     cdef int held                           # reasons to hold input back, as bits
+    cdef object context                     # what callbacks run in
 
     cdef char mask
     cdef object transform
@@ -61,7 +70,10 @@ cdef class Channel:
     cdef readonly bint is_closing
     cdef readonly bint is_lost
 
+    cdef int set_watch(self, bint reads, bint writes) except -1
     cdef int unwatch(self) except -1
+    cdef int ready(self, int flags) except -1
+    cdef int readable(self) except -1
     cdef int io_failed(self, long code) except -1
     cdef bint cork(self) noexcept
     cdef int uncork(self) except -1

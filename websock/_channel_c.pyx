@@ -10,6 +10,7 @@ joined by copying.
 """
 
 import asyncio
+import contextvars
 import os
 import socket
 import threading
@@ -23,10 +24,18 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
 
 from ._csrc cimport (
+    WS_POLL_READ,
+    WS_POLL_WRITE,
     WS_SOCK_AGAIN,
     ws_frame_encode,
     ws_iovec,
     ws_kernel,
+    ws_poll_event,
+    ws_poll_fd,
+    ws_poll_flags,
+    ws_poll_now,
+    ws_poll_open,
+    ws_poll_set,
     ws_sock_accept,
     ws_sock_close,
     ws_sock_end,
@@ -53,6 +62,9 @@ cdef extern from "Python.h":
     void *PyUnicode_DATA(object) noexcept
     bint PyUnicode_IS_ASCII(object) noexcept
     Py_ssize_t PyUnicode_GET_LENGTH(object) noexcept
+    object PyContext_CopyCurrent()
+    int PyContext_Enter(object) except -1
+    int PyContext_Exit(object) except -1
 
 cdef enum:
     OP_TEXT = 1
@@ -64,6 +76,8 @@ cdef enum:
     LARGE = 16384
     SEGMENT_SIZE = 16384
     MAX_PARTS = 16
+    # Ready sockets that are served before the loop sees to other things.
+    MAX_EVENTS = 256
 
 cdef const ws_kernel *kernel = active_kernel()
 
@@ -121,21 +135,77 @@ def close_accepted(accepted):
 
 
 cdef class LoopState:
-    """What the channels of one loop share: buffers, the cork, the timer wheel."""
+    """What the channels of one loop share: buffers, the cork, the timer wheel.
+
+    And one poller (Linux): the loop watches a single descriptor, and which sockets are
+    ready is asked for here.  That costs a system call for each turn of the loop with
+    input, and saves an object of the loop, its context and a Python call for each
+    socket and event.
+    """
 
     def __cinit__(self, loop):
+        self.poll_fd = -1
         self.read_buffer = <uint8_t *>PyMem_Malloc(READ_SIZE)
         self.cork = <uint8_t *>PyMem_Malloc(CORK_SIZE)
         if self.read_buffer == NULL or self.cork == NULL:
             raise MemoryError
         self.turn = 1
         self.dirty = []
+        self.open_poller(loop)
         # Selectors tell as long as something is wrong.  libuv tells once, and it may
         # do so while there is still input in front of the error.
-        self.tells_once = not isinstance(loop, asyncio.SelectorEventLoop)
+        self.tells_once = self.poll_fd < 0 and not isinstance(
+            loop, asyncio.SelectorEventLoop
+        )
         self.wheel = TimerWheel(loop)
 
+    cdef int open_poller(self, object loop) except -1:
+        cdef int fd = ws_poll_open()
+        if fd < 0:
+            return 0
+        self.polled = []
+        try:
+            # Not in the context of whoever comes first.
+            contextvars.Context().run(loop.add_reader, fd, self.on_poll)
+        except NotImplementedError:
+            ws_sock_close(fd)
+        except BaseException:
+            ws_sock_close(fd)
+            raise
+        else:
+            self.poll_fd = fd
+        return 0
+
+    cdef int poll(self, Channel channel, int flags) except -1:
+        """Watch a channel's socket for these things and no others."""
+        cdef int fd = channel.fd
+        cdef int error = ws_poll_set(self.poll_fd, fd, channel.polling, flags)
+        if error and flags:
+            raise OSError(-error, os.strerror(-error))
+        if channel.polling == 0:
+            if fd >= len(self.polled):
+                self.polled.extend([None] * (fd + 1 - len(self.polled)))
+            self.polled[fd] = channel
+        elif flags == 0:
+            self.polled[fd] = None
+        channel.polling = <char>flags
+        return 0
+
+    def on_poll(self):
+        """Serve the sockets that are ready; the loop's reader callback."""
+        cdef ws_poll_event events[MAX_EVENTS]
+        cdef int count = ws_poll_now(self.poll_fd, events, MAX_EVENTS)
+        cdef int i
+        cdef object channel
+        for i in range(count):
+            # What was served before may have closed it.
+            channel = self.polled[ws_poll_fd(&events[i])]
+            if channel is not None:
+                (<Channel>channel).ready(ws_poll_flags(&events[i]))
+
     def __dealloc__(self):
+        if self.poll_fd >= 0:
+            ws_sock_close(self.poll_fd)
         PyMem_Free(self.read_buffer)
         PyMem_Free(self.cork)
 
@@ -293,15 +363,62 @@ cdef class Channel:
             self.socket.close()
         return 0
 
+    cdef int set_watch(self, bint reads, bint writes) except -1:
+        """Have the loop tell when the socket can be read or written."""
+        cdef int flags = 0
+        if self.shared.poll_fd >= 0:
+            if reads:
+                flags |= WS_POLL_READ
+            if writes:
+                flags |= WS_POLL_WRITE
+            if self.context is None:
+                self.context = PyContext_CopyCurrent()
+            if flags != self.polling:
+                self.shared.poll(self, flags)
+        else:
+            if reads and not self.watching:
+                self.loop.add_reader(self.fd, self.on_readable)
+            elif self.watching and not reads:
+                self.loop.remove_reader(self.fd)
+            if writes and not self.watching_writes:
+                self.loop.add_writer(self.fd, self.on_writable)
+            elif self.watching_writes and not writes:
+                self.loop.remove_writer(self.fd)
+        self.watching = reads
+        self.watching_writes = writes
+        return 0
+
     cdef int unwatch(self) except -1:
         """Stop reading: called only when input comes that is to be held back."""
         if not self.watching:
             return 0
-        self.watching = False
         if self.fd >= 0:
-            self.loop.remove_reader(self.fd)
-        elif self.io is not None:
-            self.io.pause_reading()
+            self.set_watch(False, self.watching_writes)
+        else:
+            self.watching = False
+            if self.io is not None:
+                self.io.pause_reading()
+        return 0
+
+    cdef int ready(self, int flags) except -1:
+        """Read and write what can be; the poller's callback."""
+        cdef bint entered = True
+        try:
+            PyContext_Enter(self.context)
+        except RuntimeError:
+            entered = False  # in a loop that runs inside a callback of this channel
+        try:
+            if flags & WS_POLL_READ and self.watching and self.fd >= 0:
+                self.readable()
+            if flags & WS_POLL_WRITE and self.watching_writes and self.fd >= 0:
+                self.flush()
+        finally:
+            if entered:
+                PyContext_Exit(self.context)
+        return 0
+
+    cdef int readable(self) except -1:
+        """Take input from the socket; the stream does it."""
         return 0
 
     cdef int io_failed(self, long code) except -1:
@@ -574,8 +691,7 @@ cdef class Channel:
             self.watch_writes()
             return self.check_low()
         if self.watching_writes:
-            self.watching_writes = False
-            self.loop.remove_writer(self.fd)
+            self.set_watch(self.watching, False)
         self.check_low()
         if self.end_after_flush and not self.segments:
             self.end_output()
@@ -591,8 +707,7 @@ cdef class Channel:
 
     cdef int watch_writes(self) except -1:
         if not self.watching_writes and self.fd >= 0:
-            self.watching_writes = True
-            self.loop.add_writer(self.fd, self.on_writable)
+            self.set_watch(self.watching, True)
         return 0
 
     cdef int check_high(self) except -1:
@@ -809,18 +924,12 @@ cdef class Channel:
             self.io.abort()
 
     cdef int release_socket(self) except -1:
-        cdef int fd = self.fd
+        self.set_watch(False, False)
         self.fd = -1
         self.is_open = False
         self.is_closing = True
         if self.shared.cork_owner is self:
             self.shared.corked = 0
-        if self.watching:
-            self.watching = False
-            self.loop.remove_reader(fd)
-        if self.watching_writes:
-            self.watching_writes = False
-            self.loop.remove_writer(fd)
         self.segments = None
         self.unsent = 0
         return 0

@@ -132,3 +132,18 @@ cdef extern from "ws_socket.h" nogil:
     ) noexcept
     long ws_sock_end(int fd) noexcept
     void ws_sock_close(int fd) noexcept
+
+
+cdef extern from "ws_poll.h" nogil:
+    ctypedef struct ws_poll_event:
+        pass
+
+    enum:
+        WS_POLL_READ
+        WS_POLL_WRITE
+
+    int ws_poll_open() noexcept
+    int ws_poll_set(int poll, int fd, int before, int after) noexcept
+    int ws_poll_now(int poll, ws_poll_event *events, int size) noexcept
+    int ws_poll_fd(const ws_poll_event *event) noexcept
+    int ws_poll_flags(const ws_poll_event *event) noexcept

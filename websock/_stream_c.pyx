@@ -130,8 +130,7 @@ cdef class Stream(Inbox):
         if self.watching or self.must_hold() or self.ended or self.finishing:
             return 0
         if self.fd >= 0:
-            self.watching = True
-            self.loop.add_reader(self.fd, self.on_readable)
+            self.set_watch(True, self.watching_writes)
         elif self.io is not None and not self.is_lost:
             self.watching = True
             self.io.resume_reading()
@@ -180,18 +179,19 @@ cdef class Stream(Inbox):
 
     def on_readable(self):
         """Take input from the socket; the loop's reader callback."""
+        self.readable()
+
+    cdef int readable(self) except -1:
         cdef LoopState shared = self.shared
         cdef unsigned long writes = self.writes
         if self.fd < 0:
-            return
+            return 0
         if self.must_hold():
-            self.unwatch()
-            return
+            return self.unwatch()
         if self.pending is not None:
-            return  # it comes first, and read_on() is on its way
+            return 0  # it comes first, and read_on() is on its way
         if shared.reading:
-            self.read_apart()
-            return
+            return self.read_apart()
         self.read_socket(False)
         if shared.tells_once:
             if self.must_hold():
@@ -199,6 +199,7 @@ cdef class Stream(Inbox):
             elif self.writes == writes and self.watching and self.fd >= 0:
                 # An error behind the input would stay unknown until the next write.
                 self.read_socket(True)
+        return 0
 
     cdef int read_apart(self) except -1:
         """Read into other memory, in a loop that runs inside a callback of this one."""
