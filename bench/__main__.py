@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
-from . import goals, libraries, load, machine, report
+from . import goals, libraries, load, machine, micro, report
 from .cases import KINDS, Case, parse_size
 from .process import BenchError, choose_cores
 from .run import Bench
@@ -61,6 +61,11 @@ def _parser() -> argparse.ArgumentParser:
     _common(command)
     command.add_argument("--seconds", type=float)
     command.set_defaults(run=_run_goals)
+    for name in micro.FILES:
+        command = commands.add_parser(name, help=f"{name}, without sockets")
+        command.add_argument("--seconds", type=float, default=0.2)
+        command.add_argument("--python", help="interpreter, with pytest-benchmark")
+        command.set_defaults(run=_run_micro, suite=name)
     command = commands.add_parser("compare", help="what would I gain?")
     _common(command)
     _load(command)
@@ -193,6 +198,18 @@ def _run_suite(options: argparse.Namespace) -> int:
     return _finish(options, options.suite, suite.title, facts, bench)
 
 
+def _run_micro(options: argparse.Namespace) -> int:
+    python = options.python or libraries.default_python()
+    facts = machine.describe(python)
+    rows = micro.run(options.suite, python, options.seconds)
+    title = f"{options.suite.capitalize()}, without sockets"
+    text = micro.markdown(title, facts, rows)
+    path = report.write(options.suite, facts, rows, text)
+    print(text)
+    print(f"written: {path} and {path.with_suffix('.jsonl').name}", file=sys.stderr)
+    return 0
+
+
 def _run_goal_cases(
     bench: Bench,
     wanted: Sequence[goals.Goal],
@@ -239,7 +256,7 @@ def _run_goals(options: argparse.Namespace) -> int:
         bench, goals.CLIENT_SPEED, seconds, "goals", is_client=True
     )
     rounds, bench.rounds = bench.rounds, 1
-    bench.run("goals", [goals.IDLE], libraries.choose(",".join(goals.MEMORY)))
+    bench.run("goals", goals.IDLE_CASES, libraries.choose(",".join(goals.MEMORY)))
     bench.rounds = rounds
     memory = report.memory_goals(summarise(bench.rows))
     table = f"## The goals\n\n{report.goals_table(verdicts)}\n\n{memory}"

@@ -15,7 +15,8 @@ class Case:
 
     ``depth`` is the number of messages in flight on each connection; they are
     sent together, and the next batch follows when all have come back
-    (``refill`` makes that point earlier). ``chunk`` limits the bytes of one
+    (``refill`` makes that point earlier). ``no_context`` has each message compressed
+    alone (RFC 7692, 7.1.1). ``chunk`` limits the bytes of one
     send(2) of the load generator; 0 does not.
     """
 
@@ -29,6 +30,7 @@ class Case:
     chunk: int = 0
     tls: bool = False
     deflate: bool = False
+    no_context: bool = False
     loop: str = "uvloop"
     seconds: float = 1.5
     warmup: float = 0.3
@@ -52,6 +54,8 @@ class Case:
             if getattr(self, name):
                 arguments += [f"--{name}", str(getattr(self, name))]
         arguments += [f"--{name}" for name in ("tls", "deflate") if getattr(self, name)]
+        if self.no_context:
+            arguments.append("--no-context")
         return arguments
 
     def with_(self, **changes: Any) -> Case:
@@ -76,7 +80,7 @@ class Case:
         if self.tls:
             things.append("TLS")
         if self.deflate:
-            things.append("deflate")
+            things.append("deflate without context" if self.no_context else "deflate")
         if self.mode == "idle" and self.messages:
             things.append("after a message")
         if self.loop != "uvloop":
@@ -86,7 +90,7 @@ class Case:
 
 def case_from(row: dict[str, Any]) -> Case:
     """Rebuild the case of a stored row."""
-    return Case(**{field.name: row[field.name] for field in fields(Case)})
+    return Case(**{f.name: row[f.name] for f in fields(Case) if f.name in row})
 
 
 def case_fields(case: Case) -> dict[str, Any]:

@@ -57,6 +57,12 @@ LARGE = Case(size=1 << 20, kind="binary")
 CLIENT = Case(size=256)
 HANDSHAKE = Case(mode="handshake", connections=16)
 IDLE = Case(mode="idle", connections=1000, messages=1, seconds=0, warmup=0)
+_DEFLATED = IDLE.with_(deflate=True, kind="json", size=1024)
+IDLE_CASES = (
+    IDLE,
+    _DEFLATED.with_(messages=0),
+    _DEFLATED.with_(no_context=True),
+)
 BROADCAST = Case(mode="broadcast", connections=5000, size=100)
 TLS = Case(connections=64, size=1024, tls=True)
 DEFLATE = Case(connections=64, size=1024, kind="json", deflate=True)
@@ -96,6 +102,18 @@ CLIENT_SPEED = (
 
 # Memory has limits of its own, in bytes per connection.
 MEMORY = {CALLBACK: 2048, COROUTINE: 5120}
+MEMORY_WITHOUT_CONTEXT = 8192
+
+
+def memory_limit(library: str, case: Case) -> int | None:
+    """Return how many bytes a connection may take; ``None`` when nothing is promised.
+
+    Compression adds nothing until it is used.
+    """
+    limit = MEMORY.get(library)
+    if limit is not None and case.deflate and case.messages:
+        return MEMORY_WITHOUT_CONTEXT if case.no_context else None
+    return limit
 
 
 def cases_of(goals: Sequence[Goal]) -> list[Case]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from . import machine
 from .cases import Case, count, size_name
-from .goals import MEMORY, Verdict
+from .goals import Verdict, memory_limit
 from .stats import Figure, Row, Summary, ratios, summarise
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -128,6 +128,11 @@ def versions_line(rows: Sequence[Row]) -> str:
     return ", ".join(f"{name} {versions[name]}" for name in sorted(versions))
 
 
+def machine_lines(facts: dict[str, Any]) -> str:
+    """Return what was measured on."""
+    return "\n".join(f"- {line}" for line in machine.summary(facts))
+
+
 def markdown(title: str, facts: dict[str, Any], rows: Sequence[Row]) -> str:
     """Return the whole report of some rows."""
     summaries = summarise(rows)
@@ -135,7 +140,7 @@ def markdown(title: str, facts: dict[str, Any], rows: Sequence[Row]) -> str:
     parts = [
         f"# {title}",
         f"`{facts['command']}`",
-        "\n".join(f"- {line}" for line in machine.summary(facts)),
+        machine_lines(facts),
         f"- {versions_line(rows)}",
         f"Median of {count(rounds, 'round')}, libraries interleaved; in brackets the "
         "smallest and largest round. CPU is that of the measured process and its "
@@ -172,8 +177,8 @@ def memory_goals(summaries: Sequence[Summary]) -> str:
     lines = []
     for item in summaries:
         memory = item.median("memory")
-        limit = MEMORY.get(item.library)
-        if memory is not None and limit is not None and not item.case.deflate:
+        limit = memory_limit(item.library, item.case)
+        if memory is not None and limit is not None:
             met = "met" if memory <= limit else "**missed**"
             wanted, found = size_name(limit), f"{memory / 1024:.2f} KiB"
             lines.append(
@@ -204,7 +209,9 @@ def gain(case: Case, rows: Sequence[Row], library: str, peer: str) -> str:
     )
 
 
-def write(name: str, facts: dict[str, Any], rows: Sequence[Row], text: str) -> Path:
+def write(
+    name: str, facts: dict[str, Any], rows: Sequence[dict[str, Any]], text: str
+) -> Path:
     """Store rows (JSON lines, the machine first) and the report beside them."""
     RESULTS.mkdir(exist_ok=True)
     lines = [json.dumps({"machine": facts}), *(json.dumps(row) for row in rows)]

@@ -59,6 +59,9 @@ def _idle() -> tuple[Case, ...]:
         one.with_(connections=1000),
         one.with_(connections=10_000),
         one.with_(connections=1000, deflate=True, kind="json", size=1024),
+        one.with_(
+            connections=1000, deflate=True, no_context=True, kind="json", size=1024
+        ),
         one.with_(connections=1000, deflate=True, messages=0),
     )
 
@@ -117,6 +120,7 @@ SUITES: dict[str, Suite] = {
         (
             _JSON.with_(deflate=True),
             _JSON.with_(deflate=True, connections=64),
+            _JSON.with_(deflate=True, connections=64, no_context=True),
         ),
         "websock-listener,websock,picows-websockets,aiohttp,websockets,tornado,node-ws",
         rounds=3,

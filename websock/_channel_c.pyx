@@ -82,9 +82,6 @@ cdef enum:
 cdef const ws_kernel *kernel = active_kernel()
 
 
-cdef frozenset INTERNET = frozenset((socket.AF_INET, socket.AF_INET6))
-
-
 cdef object address_of(const uint8_t *raw, size_t size):
     """Return an address as Python gives it; ``None`` when that takes more."""
     cdef char text[46]
@@ -104,10 +101,6 @@ def accept_connections(listening, int limit):
     cdef long fd
     cdef int listening_fd = listening.fileno()
     cdef list accepted = []
-    if listening.family not in INTERNET:
-        from ._channel_py import accept_connections as accept_objects
-
-        return accept_objects(listening, limit)
     while len(accepted) < limit:
         fd = ws_sock_accept(listening_fd, address, &size)
         if fd >= 0:
@@ -125,10 +118,7 @@ def accept_connections(listening, int limit):
 
 def close_accepted(accepted):
     """Close what ``accept_connections()`` gave and no channel took."""
-    if isinstance(accepted[0], int):
-        ws_sock_close(accepted[0])
-    else:
-        accepted[0].close()
+    ws_sock_close(accepted[0])
 
 
 # -- what the channels of a loop share ------------------------------------------------
@@ -806,10 +796,15 @@ cdef class Channel:
 
     def send(self, message, *, text=None):
         """Send a message; see ``_channel_py``."""
+        cdef object kind = type(message)
         if (
             not self.is_open
             or self.fragmenting
-            or not isinstance(message, (str, bytes, bytearray, memoryview))
+            or not (
+                kind is str
+                or kind is bytes
+                or isinstance(message, (str, bytes, bytearray, memoryview))
+            )
         ):
             return self.send_otherwise(message, text)
         self.send_message(message, text)
@@ -864,7 +859,10 @@ cdef class Channel:
         if self.shared is not None and self.shared.cork_owner is self:
             n += self.shared.corked
         if self.io is not None and not self.is_lost:
-            n += self.io.get_write_buffer_size()
+            try:
+                n += self.io.get_write_buffer_size()
+            except AttributeError:
+                pass  # asyncio's TLS transport has let go of what it wraps
         return n
 
     # -- the end ---------------------------------------------------------------------

@@ -498,7 +498,10 @@ class Channel:
         if self._shared.cork_owner is self:
             n += self._shared.corked_size
         if self.io is not None and not self.is_lost:
-            n += self.io.get_write_buffer_size()
+            try:
+                n += self.io.get_write_buffer_size()
+            except AttributeError:
+                pass  # asyncio's TLS transport has let go of what it wraps
         return n
 
     # -- the end ---------------------------------------------------------------------

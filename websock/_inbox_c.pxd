@@ -34,6 +34,7 @@ cdef class Inbox(Channel):
     cdef object waiter                      # the future that the receiver awaits
     cdef Recv receiver
     cdef bint processing                    # input is being parsed
+    cdef bint from_loop                     # by the loop's callback, so by no task
     cdef bint queue_full
     cdef bint dropping                      # no message is taken any more
     cdef public bint streaming
@@ -41,6 +42,7 @@ cdef class Inbox(Channel):
     cdef int put(self, object item) except -1
     cdef int wake(self, bint at_once) except -1
     cdef int finish_wait(self, bint at_once) except -1
+    cdef int finish_later(self) except -1
     cdef bint has_pieces(self) noexcept
     cdef object take_pieces(self)
     cdef object pop(self)

@@ -125,7 +125,7 @@ cdef class Recv:
             self.inbox.queue_full = False
             self.inbox.loop.call_soon(self.inbox.read_on)
         # A waiter that only lost its callback is as good as new; see finish_wait().
-        if waiter is None or waiter.done():
+        if waiter is None:
             waiter = self.inbox.waiter = self.inbox.loop.create_future()
         waiter._asyncio_future_blocking = True
         self.inbox.receiver = self
@@ -244,34 +244,41 @@ cdef class Inbox(Channel):
         the wake-up is taken off the future and called, unless a task is running.
         """
         cdef object waiter = self.waiter
-        cdef object callbacks
+        cdef list callbacks
         cdef object callback
         cdef object context
+        cdef bint from_loop = self.from_loop
         if not at_once:
-            if not waiter.done():
-                waiter.set_result(None)
-            return 0
+            return self.finish_later()
         callbacks = waiter._callbacks
         if not callbacks:
             # Cancelled, or woken already: the task is on its way.
-            if not waiter.done():
-                waiter.set_result(None)
-            return 0
+            return self.finish_later()
         callback, context = callbacks[0]
-        if len(callbacks) > 1 or context is None or current_task(self.loop) is not None:
-            waiter.set_result(None)
-            return 0
+        if len(callbacks) > 1 or context is None:
+            return self.finish_later()
+        if not from_loop and current_task(self.loop) is not None:
+            return self.finish_later()
         try:
             PyContext_Enter(context)
         except RuntimeError:
             # The task's context is in use: its wake-up has to wait.
-            waiter.set_result(None)
-            return 0
+            return self.finish_later()
+        self.from_loop = False
         try:
             waiter.remove_done_callback(callback)
             callback(FINISHED)
         finally:
+            self.from_loop = from_loop
             PyContext_Exit(context)
+        return 0
+
+    cdef int finish_later(self) except -1:
+        """End the receiver's wait as any future does."""
+        cdef object waiter = self.waiter
+        self.waiter = None
+        if not waiter.done():
+            waiter.set_result(None)
         return 0
 
     cdef bint has_pieces(self) noexcept:

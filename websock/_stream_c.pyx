@@ -77,18 +77,15 @@ cdef class Stream(Inbox):
     def attach_accepted(self, accepted):
         """Own what ``accept_connections()`` gave and begin to read from it."""
         cdef bytes address
-        first, second = accepted
-        if not isinstance(first, int):
-            self.attach_socket(first)
-            return
-        address = second
-        self.fd = first
+        cdef int fd
+        fd, address = accepted
+        self.fd = fd
         try:
             self.watch()
         except BaseException:
             self.fd = -1
             raise
-        self.own_fd = first
+        self.own_fd = fd
         self.peer_size = <uint8_t>min(len(address), 28)
         memcpy(self.peer, PyBytes_AS_STRING(address), self.peer_size)
 
@@ -217,11 +214,13 @@ cdef class Stream(Inbox):
         """Read what a read event is about, or all that is there."""
         cdef bint corked = self.cork()
         self.shared.reading = True
+        self.from_loop = True
         try:
             self.read_some(to_the_end)
         except Exception as exc:
             self.crashed(exc)
         finally:
+            self.from_loop = False
             self.shared.reading = False
             if corked:
                 self.uncork()

@@ -46,7 +46,7 @@ static struct {
     size_t connections, depth, batch, size, fragments, chunk;
     double seconds, warmup;
     uint64_t messages;
-    bool gate, tls, deflate;
+    bool gate, tls, deflate, no_context;
 } opt = {.mode = "echo", .path = "/", .kind = "text", .port = 9000,
          .connections = 1, .depth = 1, .size = 32, .fragments = 1,
          .seconds = 1};
@@ -811,7 +811,8 @@ usage(const char *what)
             "  [--connections N] [--depth N] [--refill N] [--size BYTES]\n"
             "  [--kind text|binary|cyrillic|cjk|emoji|mixed|json]\n"
             "  [--seconds S | --messages N] [--warmup S] [--path PATH]\n"
-            "  [--fragments N] [--chunk BYTES] [--tls] [--deflate] [--gate]\n",
+            "  [--fragments N] [--chunk BYTES] [--tls] [--deflate] [--no-context]\n"
+            "  [--gate]\n",
             what);
     exit(2);
 }
@@ -831,6 +832,10 @@ parse_options(int argc, char **argv)
         }
         if (strcmp(name, "--deflate") == 0) {
             opt.deflate = true;
+            continue;
+        }
+        if (strcmp(name, "--no-context") == 0) {
+            opt.no_context = true;
             continue;
         }
         const char *value = i + 1 < argc ? argv[++i] : NULL;
@@ -910,8 +915,13 @@ prepare(void)
         "Connection: Upgrade\r\nSec-WebSocket-Key: %s\r\n"
         "Sec-WebSocket-Version: 13\r\nUser-Agent: ws_load\r\n%s\r\n",
         opt.path, opt.port, key,
-        opt.deflate ? "Sec-WebSocket-Extensions: permessage-deflate; "
-                      "client_max_window_bits=12\r\n" : "");
+        !opt.deflate ? ""
+        : opt.no_context
+            ? "Sec-WebSocket-Extensions: permessage-deflate; "
+              "client_no_context_takeover; server_no_context_takeover; "
+              "client_max_window_bits=12\r\n"
+            : "Sec-WebSocket-Extensions: permessage-deflate; "
+              "client_max_window_bits=12\r\n");
     stream_init(&g.stream, opt.size, opt.kind, opt.fragments, opt.deflate,
                 opt.depth);
     g.rounds = mode_is("broadcast") ? opt.connections : 1;

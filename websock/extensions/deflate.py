@@ -2,8 +2,9 @@
 
 zlib objects are made when the first message needs them, so a connection that has not
 sent or received a compressible message yet holds none, and with "no context takeover"
-none between messages. The module is looked up as the global ``zlib`` each time: assign
-another one with the same functions to use it for all connections.
+none between messages: there, compressors are shared. The module is looked up as the
+global ``zlib`` each time: assign another one with the same functions to use it for all
+connections.
 
 What comes from a peer is inflated with a limit on the output, in pieces as the frames
 come, and stops there. A message must end at the end of a block; see ``_PROBE``.
@@ -11,9 +12,10 @@ come, and stops there. A message must end at the end of a block; see ``_PROBE``.
 
 from __future__ import annotations
 
+import dataclasses
 import zlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..constants import RSV1
 from ..exceptions import Failure, PayloadTooBig, fail
@@ -28,14 +30,24 @@ _TAIL = b"\x00\x00\xff\xff"
 # as something else, and as there are 84 bytes of it, that gives output or an error.
 _PROBE = _TAIL + 16 * (b"\x00" + _TAIL)
 
+# Encoders that connections without context share: as many as are in use at once, which
+# is one for each thread that runs a loop.
+_MAX_IDLE_ENCODERS = 8
+
 # Blocks with BFINAL=1 that one frame may have. Each costs a new zlib object.
 _MAX_FINAL_BLOCKS = 8
 
 
-class DeflateParameters(NamedTuple):
+@dataclasses.dataclass(frozen=True, slots=True)
+class DeflateParameters:
     """What was negotiated; all connections that agreed on the same share one.
 
     ``remote_`` is about what the peer sends, ``local_`` about what this side sends.
+
+    Attributes:
+        idle_encoders: Compressors for whole messages without context. None belongs to a
+            connection: a full flush leaves nothing behind that the next message, of
+            whomever, could refer to.
     """
 
     remote_no_context_takeover: bool
@@ -44,6 +56,9 @@ class DeflateParameters(NamedTuple):
     local_max_window_bits: int
     compress_settings: Mapping[str, Any]
     compress_min_size: int
+    idle_encoders: list[Any] = dataclasses.field(
+        default_factory=list, compare=False, repr=False
+    )
 
 
 class DeflateTransform:
@@ -169,8 +184,11 @@ class DeflateTransform:
             Reserved bits for the frame, and its payload.
         """
         if opcode:
-            if fin and len(data) < self.parameters.compress_min_size:
-                return 0, data
+            if fin:
+                if len(data) < self.parameters.compress_min_size:
+                    return 0, data
+                if self.parameters.local_no_context_takeover:
+                    return self._encode_alone(data)
             self.is_deflating = not fin
             rsv = RSV1
         elif self.is_deflating:
@@ -187,10 +205,22 @@ class DeflateTransform:
             output = output[:-4]
             if self.parameters.local_no_context_takeover:
                 self.encoder = None
-                if opcode and len(output) >= len(data):
-                    # Nothing gained, and the peer needs no context: send it plain.
-                    return 0, data
         return rsv, output
+
+    def _encode_alone(self, data: bytes) -> tuple[int, bytes]:
+        """Compress a whole message that has no context."""
+        idle = self.parameters.idle_encoders
+        try:
+            encoder = idle.pop()
+        except IndexError:
+            encoder = self._new_encoder()
+        output: bytes = encoder.compress(data) + encoder.flush(zlib.Z_FULL_FLUSH)
+        if len(idle) < _MAX_IDLE_ENCODERS:
+            idle.append(encoder)
+        if len(output) - 4 >= len(data):
+            # Nothing gained, and the peer needs no context: send it plain.
+            return 0, data
+        return RSV1, output[:-4]
 
 
 def _passed(data: bytes, max_size: int | None) -> bytes:
