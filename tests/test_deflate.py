@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import itertools
 import random
+import subprocess
+import sys
 import time
 import tracemalloc
 import zlib
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -36,6 +40,12 @@ from websock.frames import BINARY, CONT, PING, TEXT, Frame
 CONT_, TEXT_, BINARY_ = 0, 1, 2
 RSV1 = 0x40
 TAIL = b"\x00\x00\xff\xff"
+
+
+@pytest.fixture(autouse=True, params=["zlib", "zlib_ng.zlib_ng"])
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each module that can do the work, in turn; the other side is always zlib."""
+    monkeypatch.setattr(deflate_module, "zlib", import_module(request.param))
 
 
 def make(**changes: Any) -> DeflateTransform:
@@ -579,6 +589,37 @@ class TestMemory:
         assert transform.decode(0, True, 0, b"", 0) == b""
         assert transform.decoder is None
 
+    def test_compressors_without_context_are_shared(self) -> None:
+        """And one message tells nothing about another, of whichever connection."""
+        secret, text = random.randbytes(600), random.randbytes(600)
+        parameters = make(local_no_context_takeover=True).parameters
+        one, other = DeflateTransform(parameters), DeflateTransform(parameters)
+        alone = make(local_no_context_takeover=True).encode(1, True, text * 2)
+        for transform in (one, other, one):
+            assert transform.encode(1, True, secret * 2)[0] == RSV1
+            assert len(parameters.idle_encoders) == 1
+            assert transform.encode(1, True, text * 2) == alone
+            # Each message can be read by somebody who saw none before.
+            data = transform.encode(1, True, secret * 2)[1]
+            assert zlib.decompressobj(-15).decompress(data + TAIL) == secret * 2
+
+    def test_a_compressor_that_failed_is_not_used_again(self) -> None:
+        transform = make(local_no_context_takeover=True)
+        transform.encode(1, True, b"a" * 100)
+        broken: Any = "not bytes"
+        with pytest.raises(TypeError):
+            transform.encode(1, True, broken)
+        assert transform.parameters.idle_encoders == []
+        rsv, data = transform.encode(1, True, b"a" * 100)
+        assert make().decode(1, True, rsv, data, 100) == b"a" * 100
+
+    def test_idle_compressors_are_bounded(self) -> None:
+        transform = make(local_no_context_takeover=True)
+        idle = transform.parameters.idle_encoders
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(lambda n: transform.encode(1, True, b"a" * n), range(1000)))
+        assert 1 <= len(idle) <= 8 + 16
+
     def test_is_small(self) -> None:
         extension = PerMessageDeflate(False, False, 12, 12)
         assert not hasattr(extension, "__dict__")
@@ -604,6 +645,13 @@ class TestMemory:
 
 
 class TestBackend:
+    def test_the_faster_one_is_taken(self) -> None:
+        code = "import websock.extensions.deflate as d; print(d.zlib.__name__)"
+        name = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
+        assert name.stdout.strip() == "zlib_ng.zlib_ng"
+
     def test_zlib_can_be_replaced(self, monkeypatch: pytest.MonkeyPatch) -> None:
         class Counting:
             calls: list[str] = []

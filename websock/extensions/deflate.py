@@ -2,9 +2,11 @@
 
 zlib objects are made when the first message needs them, so a connection that has not
 sent or received a compressible message yet holds none, and with "no context takeover"
-none between messages: there, compressors are shared. The module is looked up as the
-global ``zlib`` each time: assign another one with the same functions to use it for all
-connections.
+none between messages: there, compressors are shared.
+
+zlib-ng does the same work in about two thirds of the time and is used where it is
+installed. The module is looked up as the global ``zlib`` each time: assign another one
+with the same functions to use it for all connections.
 
 What comes from a peer is inflated with a limit on the output, in pieces as the frames
 come, and stops there. A message must end at the end of a block; see ``_PROBE``.
@@ -13,12 +15,19 @@ come, and stops there. A message must end at the end of a block; see ``_PROBE``.
 from __future__ import annotations
 
 import dataclasses
-import zlib
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..constants import RSV1
 from ..exceptions import Failure, PayloadTooBig, fail
+
+if TYPE_CHECKING:
+    import zlib
+else:
+    try:
+        from zlib_ng import zlib_ng as zlib
+    except ModuleNotFoundError:
+        import zlib
 
 __all__ = ["DeflateParameters", "DeflateTransform"]
 
