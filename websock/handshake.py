@@ -147,26 +147,27 @@ def check_request(request: Request) -> str:
         raise InvalidMethod(request.method)
     if request.protocol != "HTTP/1.1":
         raise InvalidProtocol(request.protocol)
-    check_no_body(request.headers)
     index = request.headers.index()
-    _check_upgrade(index)
+    if "content-length" in index or "transfer-encoding" in index:
+        check_no_body(request.headers)
+    if index.get("connection") != "Upgrade" or index.get("upgrade") != "websocket":
+        _check_upgrade(index)
 
-    host = _get_one(index, "Host")
-    if not host:
-        raise InvalidHeader("Host", host)
-    if not _is_host(host):
-        raise InvalidHeaderValue("Host", host)
+    host = index.get("host")
+    if not host or host.__class__ is list:
+        raise InvalidHeader("Host", _get_one(index, "Host"))
+    if not _is_host(host):  # type: ignore[arg-type]
+        raise InvalidHeaderValue("Host", host)  # type: ignore[arg-type]
 
-    key = _get_one(index, "Sec-WebSocket-Key")
-    if not key:
-        raise InvalidHeader("Sec-WebSocket-Key", key)
-    if not _is_key(key):
-        raise InvalidHeaderValue("Sec-WebSocket-Key", key)
+    key = index.get("sec-websocket-key")
+    if not key or key.__class__ is list:
+        raise InvalidHeader("Sec-WebSocket-Key", _get_one(index, "Sec-WebSocket-Key"))
+    if not _is_key(key):  # type: ignore[arg-type]
+        raise InvalidHeaderValue("Sec-WebSocket-Key", key)  # type: ignore[arg-type]
 
-    version = _get_one(index, "Sec-WebSocket-Version")
-    if version != VERSION:
-        raise InvalidVersion(version)
-    return key
+    if index.get("sec-websocket-version") != VERSION:
+        raise InvalidVersion(_get_one(index, "Sec-WebSocket-Version"))
+    return key  # type: ignore[return-value]
 
 
 def get_origin(headers: Headers) -> Origin | None:
@@ -178,7 +179,10 @@ def get_origin(headers: Headers) -> Origin | None:
     Raises:
         InvalidHeader: If there is more than one.
     """
-    origin = _get_one(headers.index(), "Origin")
+    index = headers.index()
+    if "origin" not in index:
+        return None
+    origin = _get_one(index, "Origin")
     return None if origin is None else Origin(origin)
 
 
@@ -230,21 +234,23 @@ def negotiate_extensions(
     """
     chosen: list[ExtensionHeader] = []
     extensions: list[Extension] = []
-    if factories:
-        for value in _get_all(headers.index(), "sec-websocket-extensions"):
-            for name, params in parse_extension_cached(value):
-                for factory in factories:
-                    if factory.name != name:
-                        continue
-                    try:
-                        answer, extension = factory.process_request_params(
-                            params, extensions
-                        )
-                    except NegotiationError:
-                        continue
-                    chosen.append((name, answer))
-                    extensions.append(extension)
-                    break
+    index = headers.index()
+    if not factories or "sec-websocket-extensions" not in index:
+        return None, extensions
+    for value in _get_all(index, "sec-websocket-extensions"):
+        for name, params in parse_extension_cached(value):
+            for factory in factories:
+                if factory.name != name:
+                    continue
+                try:
+                    answer, extension = factory.process_request_params(
+                        params, extensions
+                    )
+                except NegotiationError:
+                    continue
+                chosen.append((name, answer))
+                extensions.append(extension)
+                break
     return (build_extension(chosen) if chosen else None), extensions
 
 
@@ -257,7 +263,10 @@ def get_subprotocols(headers: Headers) -> list[Subprotocol]:
     Raises:
         InvalidHeaderFormat: If the header does not match its grammar.
     """
-    values = _get_all(headers.index(), "sec-websocket-protocol")
+    index = headers.index()
+    if "sec-websocket-protocol" not in index:
+        return []
+    values = _get_all(index, "sec-websocket-protocol")
     return [item for value in values for item in parse_subprotocol(value)]
 
 

@@ -331,7 +331,9 @@ def parse_request(head: bytes) -> Request:
     if protocol != b"HTTP/1.1" and protocol != b"HTTP/1.0":
         raise InvalidProtocol(protocol.decode("ascii"))
     headers = Headers.from_block(lines)
-    check_no_body(headers)
+    index = headers.index()
+    if "content-length" in index or "transfer-encoding" in index:
+        check_no_body(headers)
     return Request(
         path.decode("ascii"),
         headers,

@@ -173,7 +173,8 @@ class ServerProtocol(Protocol):
             InvalidHeader: If there are several.
         """
         origin = handshake.get_origin(headers)
-        handshake.check_origin(origin, self.origins)
+        if self.origins is not None:
+            handshake.check_origin(origin, self.origins)
         return origin
 
     def process_extensions(
@@ -228,6 +229,8 @@ class ServerProtocol(Protocol):
         """
         if self._select_subprotocol is not None:
             return self._select_subprotocol(self, subprotocols)
+        if not self.available_subprotocols:
+            return None
         return handshake.select_subprotocol(subprotocols, self.available_subprotocols)
 
     def reject(self, status: StatusLike, text: str) -> Response:

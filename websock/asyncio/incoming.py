@@ -145,24 +145,33 @@ class ServerConnection(Connection):
             request = events[0]
             assert isinstance(request, Request)
             self.request = request
-            # Without a task, unless there is something to wait for.
-            steps = self._answer(request)
-            awaitable = next(steps, None)
-            if awaitable is not None:
-                self._answer_later(steps, awaitable)
+            server = self.server
+            if server.process_request is None and server.process_response is None:
+                self._respond(self._accept(request))
+            else:
+                # Without a task, unless there is something to wait for.
+                steps = self._answer(request)
+                awaitable = next(steps, None)
+                if awaitable is not None:
+                    self._answer_later(steps, awaitable)
         else:
             # The request was bad, and the answer is ready; or it is too late.
             self._refused()
         return rest
 
+    def _accept(self, request: Request) -> Response:
+        response = self.protocol.accept(request)
+        if self.server.server_header is not None:
+            response.headers["Server"] = self.server.server_header
+        return response
+
     def _answer(self, request: Request) -> HookSteps[None]:
         """Answer the request; gives what has to be awaited."""
-        server = self.server
         response = yield from self._call_hook("process_request", request)
         if response is None:
-            response = self.protocol.accept(request)
-        if server.server_header is not None:
-            response.headers["Server"] = server.server_header
+            response = self._accept(request)
+        elif self.server.server_header is not None:
+            response.headers["Server"] = self.server.server_header
         changed = yield from self._call_hook("process_response", request, response)
         self._respond(changed or response)
 
