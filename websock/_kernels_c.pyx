@@ -18,6 +18,7 @@ from cpython.buffer cimport (
     PyBuffer_Release,
     PyObject_GetBuffer,
 )
+from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
@@ -150,6 +151,14 @@ def apply_mask_inplace(data, mask, Py_ssize_t phase=0) -> None:
     cdef uint8_t key[4]
     cdef Py_buffer view
     copy_mask(mask, key)
+    if type(data) is bytearray:
+        kernel.mask_inplace(
+            <uint8_t *>PyByteArray_AS_STRING(data),
+            <size_t>len(<bytearray>data),
+            key,
+            <size_t>(phase & 3),
+        )
+        return
     PyObject_GetBuffer(data, &view, PyBUF_WRITABLE)
     kernel.mask_inplace(
         <uint8_t *>view.buf, <size_t>view.len, key, <size_t>(phase & 3)
