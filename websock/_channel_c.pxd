@@ -24,6 +24,8 @@ cdef class LoopState:
     cdef bint tells_once                    # whether the loop tells of an error once only
     cdef int poll_fd                        # -1: the loop watches each socket itself
     cdef list polled                        # channels by the number of their socket
+    cdef long poll_count                    # how many
+    cdef long poll_sum                      # the sum of the numbers
     cdef readonly object wheel
 
     cdef object view(self)

@@ -176,17 +176,29 @@ cdef class LoopState:
             if fd >= len(self.polled):
                 self.polled.extend([None] * (fd + 1 - len(self.polled)))
             self.polled[fd] = channel
+            self.poll_count += 1
+            self.poll_sum += fd
         elif flags == 0:
             self.polled[fd] = None
+            self.poll_count -= 1
+            self.poll_sum -= fd
         channel.polling = <char>flags
         return 0
 
     def on_poll(self):
         """Serve the sockets that are ready; the loop's reader callback."""
         cdef ws_poll_event events[MAX_EVENTS]
-        cdef int count = ws_poll_now(self.poll_fd, events, MAX_EVENTS)
+        cdef int count
         cdef int i
         cdef object channel
+        if self.poll_count == 1:
+            # It can only be this one, and if it is watched for one thing, only that.
+            channel = self.polled[self.poll_sum]
+            i = (<Channel>channel).polling
+            if i == WS_POLL_READ or i == WS_POLL_WRITE:
+                (<Channel>channel).ready(i)
+                return
+        count = ws_poll_now(self.poll_fd, events, MAX_EVENTS)
         for i in range(count):
             # What was served before may have closed it.
             channel = self.polled[ws_poll_fd(&events[i])]

@@ -55,7 +55,6 @@ cdef enum:
 cdef class Stream(Inbox):
     """Bytes to messages and back, on a socket or a transport; see ``_stream_py``."""
 
-    cdef FrameWriter writer
     cdef bytes pending                      # input that was not parsed yet
     cdef object pending_view                # memory lent while the shared one is in use
     cdef char phase                         # what arrives
@@ -99,7 +98,6 @@ cdef class Stream(Inbox):
     def open_stream(self, FrameReader reader, FrameWriter writer):
         """End the handshake phase: from here on frames arrive and can be sent."""
         self.reader = reader
-        self.writer = writer
         self.mask = writer.mask
         self.transform = writer.transform
         self.phase = FRAMES

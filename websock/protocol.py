@@ -587,16 +587,14 @@ class Protocol:
         )
 
     def make_writer(self) -> FrameWriter:
-        """Return what builds frames for the peer after the opening handshake."""
-        writer = self._writer
-        if writer is None:
-            transform = self._make_transform()
-            if self.side is SERVER and transform is None:
-                writer = _PLAIN_WRITER  # it has no state
-            else:
-                writer = FrameWriter(mask=self.side is CLIENT, transform=transform)
-            self._writer = writer
-        return writer
+        """Make what builds frames for the peer after the opening handshake.
+
+        Only extensions have a state, and writers share it: make as many as you like.
+        """
+        transform = self._make_transform()
+        if self.side is SERVER and transform is None:
+            return _PLAIN_WRITER
+        return FrameWriter(mask=self.side is CLIENT, transform=transform)
 
     def close_received(self, payload: bytes) -> None:
         """Handle a close frame: answer it, if that was not done before.
@@ -713,7 +711,7 @@ class Protocol:
             raise TypeError(f"payload must be bytes-like, not {type(data).__name__}")
         writer = self._writer
         if writer is None:
-            writer = self.make_writer()
+            writer = self._writer = self.make_writer()
         written = writer.frame(opcode, data, fin)
         self.writes.append(written)
         if self.debug:
