@@ -27,7 +27,16 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT))  # last: an installed websock comes first
 
 from bench import __main__ as command  # noqa: E402
-from bench import goals, libraries, load, process, report, stats, suites  # noqa: E402
+from bench import (  # noqa: E402
+    goals,
+    libraries,
+    load,
+    micro,
+    process,
+    report,
+    stats,
+    suites,
+)
 from bench.cases import Case, case_fields, case_from, parse_size, size_name  # noqa: E402
 
 pytestmark = pytest.mark.source
@@ -57,6 +66,8 @@ class TestCases:
         assert arguments[arguments.index("--size") + 1] == "5"
         assert "--tls" not in arguments and "--chunk" not in arguments
         assert "--deflate" in Case(deflate=True).load_arguments()
+        assert "--no-context" not in Case(deflate=True).load_arguments()
+        assert "--no-context" in Case(no_context=True).load_arguments()
 
     @pytest.mark.parametrize(
         ("text", "size"), [("0", 0), ("512", 512), ("16k", 16384), ("1MiB", 1 << 20)]
@@ -152,6 +163,14 @@ class TestGoals:
         text = report.goals_table(verdicts)
         assert "met" in text and "missed" in text and "not measured" in text
 
+    def test_memory_limits(self) -> None:
+        idle, unused, alone = goals.IDLE_CASES
+        assert goals.memory_limit("websock", idle) == 5120
+        assert goals.memory_limit("websock-listener", unused) == 2048
+        assert goals.memory_limit("websock-listener", alone) == 8192
+        assert goals.memory_limit("websock", alone.with_(no_context=False)) is None
+        assert goals.memory_limit("picows", idle) is None
+
     def test_goals_name_known_libraries(self) -> None:
         for goal in (*goals.FLOOR, *goals.SPEED, *goals.CLIENT_SPEED):
             assert goal.library in libraries.LIBRARIES
@@ -204,6 +223,38 @@ class TestReport:
         path = report.write("trial", {"cpu": "x"}, rows, "text\n")
         assert path.read_text() == "text\n"
         assert report.read(path.with_suffix(".jsonl")) == ({"cpu": "x"}, rows)
+
+
+class TestMicro:
+    """Benchmarks without sockets, as tables."""
+
+    @staticmethod
+    def line(group: str, name: str, ns: float) -> dict[str, Any]:
+        return {"group": group, "name": name, "ns": ns, "iqr_ns": 1.0}
+
+    def test_the_peer_comes_first_and_is_the_measure(self) -> None:
+        group = "decode cjk 1000 B"
+        rows = [
+            self.line(group, "test_decode[c-cjk-1000]", 250.0),
+            self.line(group, "test_decode_of_cpython[cjk-1000]", 1000.0),
+            self.line(group, "test_decode[py-cjk-1000]", 2000.0),
+        ]
+        facts = {"command": "x", "cpu": "y", "cores": 2, "governor": "", "kernel": ""}
+        facts |= {"python": "", "commit": "", "date": "", "busy": 0}
+        table = micro.markdown("Kernels", facts, rows).splitlines()[-3:]
+        assert table == [
+            "| decode of cpython | 1,000 | 1.00 | 1.00 | 1.00 |",
+            "| decode (c) | 250 | 1.00 | 4.00 | 0.25 |",
+            "| decode (py) | 2,000 | 1.00 | 0.50 | 2.00 |",
+        ]
+
+    def test_speed_counts_all_messages_of_a_batch(self) -> None:
+        rows = [self.line("read 64 x 100 B text", "test_read[py-text-100]", 6400.0)]
+        facts = {"command": "x", "cpu": "y", "cores": 2, "governor": "", "kernel": ""}
+        facts |= {"python": "", "commit": "", "date": "", "busy": 0}
+        assert "| read (py) | 6,400 | 1.00 | 1.00 | 1.00 |" in micro.markdown(
+            "Codec", facts, rows
+        )
 
 
 class TestOptions:
