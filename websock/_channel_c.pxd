@@ -22,7 +22,8 @@ cdef class LoopState:
     cdef list dirty                         # channels with joined output
     cdef object read_view
     cdef bint tells_once                    # whether the loop tells of an error once only
-    cdef int poll_fd                        # -1: the loop watches each socket itself
+    cdef int poll_fd                        # -1: not open, -2: there is none
+    cdef bint has_single                    # the loop watches one socket itself
     cdef list polled                        # channels by the number of their socket
     cdef long poll_count                    # how many
     cdef long poll_sum                      # the sum of the numbers
@@ -46,6 +47,7 @@ cdef class Channel:
     cdef readonly object io                 # the transport, when there is one
     cdef char watching                      # the loop tells when there is input
     cdef char polling                       # what the poller tells about, as flags
+    cdef char single                        # the loop watches this socket itself
     cdef int held                           # reasons to hold input back, as bits
     cdef object context                     # what callbacks run in
 

@@ -130,7 +130,7 @@ cdef class LoopState:
     And one poller (Linux): the loop watches a single descriptor, and which sockets are
     ready is asked for here.  That costs a system call for each turn of the loop with
     input, and saves an object of the loop, its context and a Python call for each
-    socket and event.
+    socket and event.  One socket alone, as most clients have, is watched by the loop.
     """
 
     def __cinit__(self, loop):
@@ -141,29 +141,24 @@ cdef class LoopState:
             raise MemoryError
         self.turn = 1
         self.dirty = []
-        self.open_poller(loop)
         # Selectors tell as long as something is wrong.  libuv tells once, and it may
         # do so while there is still input in front of the error.
-        self.tells_once = self.poll_fd < 0 and not isinstance(
-            loop, asyncio.SelectorEventLoop
-        )
+        self.tells_once = not isinstance(loop, asyncio.SelectorEventLoop)
         self.wheel = TimerWheel(loop)
 
     cdef int open_poller(self, object loop) except -1:
         cdef int fd = ws_poll_open()
         if fd < 0:
+            self.poll_fd = -2
             return 0
-        self.polled = []
         try:
             # Not in the context of whoever comes first.
             contextvars.Context().run(loop.add_reader, fd, self.on_poll)
-        except NotImplementedError:
-            ws_sock_close(fd)
         except BaseException:
             ws_sock_close(fd)
             raise
-        else:
-            self.poll_fd = fd
+        self.polled = []
+        self.poll_fd = fd
         return 0
 
     cdef int poll(self, Channel channel, int flags) except -1:
@@ -367,17 +362,16 @@ cdef class Channel:
 
     cdef int set_watch(self, bint reads, bint writes) except -1:
         """Have the loop tell when the socket can be read or written."""
+        cdef LoopState shared = self.shared
         cdef int flags = 0
-        if self.shared.poll_fd >= 0:
-            if reads:
-                flags |= WS_POLL_READ
-            if writes:
-                flags |= WS_POLL_WRITE
-            if self.context is None:
-                self.context = PyContext_CopyCurrent()
-            if flags != self.polling:
-                self.shared.poll(self, flags)
-        else:
+        if not self.single and not self.polling:
+            # Not watched by either: choose.
+            if not reads and not writes:
+                return 0
+            if shared.has_single and shared.poll_fd == -1:
+                shared.open_poller(self.loop)
+            self.single = not shared.has_single or shared.poll_fd < 0
+        if self.single:
             if reads and not self.watching:
                 self.loop.add_reader(self.fd, self.on_readable)
             elif self.watching and not reads:
@@ -386,6 +380,17 @@ cdef class Channel:
                 self.loop.add_writer(self.fd, self.on_writable)
             elif self.watching_writes and not writes:
                 self.loop.remove_writer(self.fd)
+            self.single = reads or writes
+            shared.has_single = self.single
+        else:
+            if reads:
+                flags |= WS_POLL_READ
+            if writes:
+                flags |= WS_POLL_WRITE
+            if self.context is None:
+                self.context = PyContext_CopyCurrent()
+            if flags != self.polling:
+                shared.poll(self, flags)
         self.watching = reads
         self.watching_writes = writes
         return 0

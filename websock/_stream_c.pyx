@@ -188,7 +188,7 @@ cdef class Stream(Inbox):
         if shared.reading:
             return self.read_apart()
         self.read_socket(False)
-        if shared.tells_once:
+        if self.single and shared.tells_once:
             if self.must_hold():
                 self.unwatch()  # watch() makes the loop look again
             elif self.writes == writes and self.watching and self.fd >= 0:
@@ -270,7 +270,7 @@ cdef class Stream(Inbox):
                 self.unwatch()
                 self.io_failed(-got - 1)
                 return 0
-        if shared.tells_once:
+        if self.single and shared.tells_once:
             self.loop.call_soon(self.on_readable)
         return 0
 
