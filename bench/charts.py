@@ -16,6 +16,7 @@ from .stats import Row, Summary, summarise
 OURS, YARDSTICK, PEER = "#d1495b", "#8d99ae", "#2e6f95"
 PANEL_ROW = 0.32
 PANELS = 6
+COLUMNS = 2
 
 
 def colour(library: str) -> str:
@@ -47,29 +48,33 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         panels.append((case.title, items, name, label))
     if not panels:
         return
-    heights = [len(items) for _, items, _, _ in panels]
+    columns = min(len(panels), COLUMNS)
+    bars = [len(items) for _, items, _, _ in panels]
+    heights = [max(bars[i : i + columns]) for i in range(0, len(bars), columns)]
     plt.rcParams["svg.hashsalt"] = "websock"
     figure, axes = plt.subplots(
-        len(panels),
-        1,
+        len(heights),
+        columns,
         squeeze=False,
-        figsize=(8.5, sum(heights) * PANEL_ROW + 1.1 * len(panels)),
+        figsize=(7 * columns, sum(heights) * PANEL_ROW + 1.1 * len(heights)),
         gridspec_kw={"height_ratios": heights},
         layout="constrained",
     )
-    for axis, (title, items, name, label) in zip(axes[:, 0], panels, strict=True):
+    for axis in axes.flat[len(panels) :]:
+        axis.set_visible(False)
+    for axis, (title, items, name, label) in zip(axes.flat, panels, strict=False):
         figures = [item.figures[name] for item in items]
         medians = [figure.median for figure in figures]
         low = [f.median - f.low for f in figures]
         high = [f.high - f.median for f in figures]
-        bars = axis.barh(
+        drawn = axis.barh(
             [item.library for item in items],
             medians,
             xerr=(low, high),
             color=[colour(item.library) for item in items],
             error_kw={"ecolor": "#444444", "elinewidth": 0.8},
         )
-        axis.bar_label(bars, [f"{value:,.3g}" for value in medians], padding=6)
+        axis.bar_label(drawn, [f"{value:,.3g}" for value in medians], padding=6)
         axis.set_title(title, loc="left", fontsize=10, fontweight="bold")
         axis.set_xlabel(label, fontsize=8)
         axis.margins(x=0.12)

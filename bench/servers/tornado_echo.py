@@ -14,6 +14,9 @@ connections: set[Any] = set()
 
 
 class Echo(tornado.websocket.WebSocketHandler):
+    def open(self, *args: str, **kwargs: str) -> None:
+        self.set_nodelay(True)  # as its documentation advises for small messages
+
     def get_compression_options(self) -> dict[str, Any] | None:
         return {} if options.deflate else None
 
@@ -23,6 +26,7 @@ class Echo(tornado.websocket.WebSocketHandler):
 
 class Broadcast(Echo):
     def open(self, *args: str, **kwargs: str) -> None:
+        super().open(*args, **kwargs)
         connections.add(self)
 
     def on_close(self) -> None:
