@@ -11,6 +11,7 @@ matplotlib.use("svg")
 
 import matplotlib.pyplot as plt
 
+from .report import number
 from .stats import Row, Summary, summarise
 
 OURS, YARDSTICK, PEER = "#d1495b", "#8d99ae", "#2e6f95"
@@ -74,7 +75,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
             color=[colour(item.library) for item in items],
             error_kw={"ecolor": "#444444", "elinewidth": 0.8},
         )
-        axis.bar_label(drawn, [f"{value:,.3g}" for value in medians], padding=6)
+        axis.bar_label(drawn, [number(value) for value in medians], padding=6)
         axis.set_title(title, loc="left", fontsize=10, fontweight="bold")
         axis.set_xlabel(label, fontsize=8)
         axis.margins(x=0.12)

@@ -84,6 +84,13 @@ LIBRARIES: dict[str, Library] = {
             "websock", COROUTINE, "websock_echo", "websock", client="websock_client"
         ),
         _python(
+            "websock-zlib-ng",
+            COROUTINE,
+            "websock_echo",
+            "websock",
+            arguments=("--zlib", "zlib-ng"),
+        ),
+        _python(
             "websock-listener-pure",
             CALLBACK,
             "websock_listener",

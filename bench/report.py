@@ -147,11 +147,30 @@ def markdown(title: str, facts: dict[str, Any], rows: Sequence[Row]) -> str:
         "children, user and system. `x` is the median of the ratios within each "
         "round. No figure without a correct answer to every message.",
     ]
+    if overview := _overview(summaries):
+        parts += ["## CPU microseconds, all cases", overview]
     for case in dict.fromkeys(s.case for s in summaries):
         parts.append(f"## {case.title[0].upper()}{case.title[1:]}")
         mine = [s for s in summaries if s.case == case]
         parts.append(case_table(case, mine, rows))
     return "\n\n".join(parts) + "\n"
+
+
+def _overview(summaries: Sequence[Summary]) -> str:
+    """Return one table of the medians of CPU time; empty for a single case."""
+    right = [s for s in summaries if s.correct and s.median("cpu_us") is not None]
+    cases = list(dict.fromkeys(s.case for s in right))
+    if len(cases) < 2:
+        return ""
+    found = {(s.library, s.case): s.median("cpu_us") for s in right}
+    names = sorted(
+        dict.fromkeys(s.library for s in right),
+        key=lambda name: found.get((name, cases[0])) or float("inf"),
+    )
+    lines = [
+        [name, *(number(found.get((name, case))) for case in cases)] for name in names
+    ]
+    return table(["library", *(case.title for case in cases)], lines)
 
 
 def goals_table(verdicts: Sequence[Verdict]) -> str:

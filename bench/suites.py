@@ -122,7 +122,8 @@ SUITES: dict[str, Suite] = {
             _JSON.with_(deflate=True, connections=64),
             _JSON.with_(deflate=True, connections=64, no_context=True),
         ),
-        "websock-listener,websock,picows-websockets,aiohttp,websockets,tornado,node-ws",
+        "websock-listener,websock,websock-zlib-ng,picows-websockets,aiohttp,websockets,"
+        "tornado,node-ws",
         rounds=3,
     ),
     "growth": Suite("Growth of the cost", _growth(), COMMON, rounds=1),

@@ -28,6 +28,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--key")
     parser.add_argument("--deflate", action="store_true")
     parser.add_argument("--max-size", type=int)
+    parser.add_argument("--zlib", choices=("zlib", "zlib-ng"), default="zlib")
     parser.add_argument("--engine", default="")
     return parser.parse_args()
 
@@ -57,11 +58,20 @@ def announce(*distributions: str, loop: str = "", **facts: Any) -> None:
     print(json.dumps({"versions": versions, "loop": loop, **facts}), flush=True)
 
 
+def choose_zlib(options: argparse.Namespace) -> None:
+    """Have websock compress with zlib, as its peers do, unless told otherwise."""
+    from websock.extensions import deflate
+
+    name = {"zlib": "zlib", "zlib-ng": "zlib_ng.zlib_ng"}[options.zlib]
+    deflate.zlib = importlib.import_module(name)
+
+
 def announce_websock(options: argparse.Namespace) -> None:
-    """Print the first line of a websock server: also backend and kernel."""
+    """Choose the zlib; print the first line: also backend and kernel."""
     import websock
     from websock import _kernels
 
+    choose_zlib(options)
     facts = {"backend": websock.BACKEND, "kernel": _kernels.KERNEL}
     try:
         announce("websock-fast", loop=options.loop, **facts)
