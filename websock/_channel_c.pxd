@@ -43,7 +43,7 @@ cdef class Channel(LoopSocket):
     cdef int write(
         self, const uint8_t *head, size_t m, const uint8_t *p, size_t n
     ) except -1
-    cdef int write_io(self, bytes data) except -1
+    cdef int write_io(self, list chunks) except -1
     cdef int flush_later(self) except -1
     cdef int send_parts(
         self, const uint8_t *head, size_t m, const uint8_t *p, size_t n, object owner

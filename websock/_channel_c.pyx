@@ -108,6 +108,18 @@ cdef class Segment:
     cdef size_t size
     cdef size_t capacity        # 0: closed, else the size of owner
 
+    cdef bytes take(self):
+        """Return it as an object; a whole message that is one goes as it is."""
+        if (
+            type(self.other) is bytes
+            and self.size == <size_t>len(<bytes>self.other)
+            and self.start == <const uint8_t *>PyBytes_AS_STRING(self.other)
+        ):
+            return self.other
+        return PyBytes_FromStringAndSize(
+            <const char *>self.start, <Py_ssize_t>self.size
+        )
+
 
 cdef class Channel(LoopSocket):
     """A socket or a transport, and what is sent on it; see ``_channel_py``."""
@@ -182,7 +194,7 @@ cdef class Channel(LoopSocket):
             return self.check_high()
         if self.fd < 0:
             return self.write_io(
-                PyBytes_FromStringAndSize(<const char *>p, <Py_ssize_t>n)
+                [PyBytes_FromStringAndSize(<const char *>p, <Py_ssize_t>n)]
             )
         self.writes += 1
         sent = ws_sock_send(self.fd, p, n)
@@ -196,13 +208,15 @@ cdef class Channel(LoopSocket):
             self.check_high()
         return 0
 
-    cdef int write_io(self, bytes data) except -1:
+    cdef int write_io(self, list chunks) except -1:
         if self.io is None or self.is_lost:
             return 0
         if self.io.is_closing():
             self.is_open = False  # it was closed by somebody else
+        elif len(chunks) == 1:
+            self.io.write(chunks[0])
         else:
-            self.io.write(data)
+            self.io.writelines(chunks)
         return 0
 
     cdef int write(self, const uint8_t *head, size_t m, const uint8_t *p, size_t n) except -1:
@@ -363,16 +377,10 @@ cdef class Channel(LoopSocket):
         if not segments or self.broken:
             return 0
         if self.fd < 0:
-            chunks = []
-            for segment in segments:
-                chunks.append(
-                    PyBytes_FromStringAndSize(
-                        <const char *>segment.start, <Py_ssize_t>segment.size
-                    )
-                )
-            segments.clear()
+            segments = [segment.take() for segment in segments]
+            self.segments.clear()
             self.unsent = 0
-            return self.write_io(b"".join(chunks))
+            return self.write_io(segments)
         while segments:
             count = min(<Py_ssize_t>len(segments), MAX_PARTS)
             for i in range(count):

@@ -175,13 +175,15 @@ class Channel(LoopSocket):
             self._watch_writes()
         self._append(data)
 
-    def _write_io(self, data: bytes) -> None:
+    def _write_io(self, *chunks: bytes) -> None:
         if self.io is None or self.is_lost:
             return
         if self.io.is_closing():
             self.is_open = False  # it was closed by somebody else
+        elif len(chunks) == 1:
+            self.io.write(chunks[0])
         else:
-            self.io.write(data)
+            self.io.writelines(chunks)
 
     def _send_some(self, data: BytesLike) -> int:
         """Return how much the socket took, -1 when it is broken."""
@@ -241,10 +243,10 @@ class Channel(LoopSocket):
         if not segments or self._broken:
             return
         if self._fd < 0:
-            data = b"".join(segments)
+            chunks = [bytes(segment) for segment in segments]
             segments.clear()
             self._unsent = 0
-            self._write_io(data)
+            self._write_io(*chunks)
             return
         while segments:
             if len(segments) > 1 and len(segments[0]) < LARGE:
