@@ -139,7 +139,7 @@ asan: dev
 
 annotate: dev
 	@mkdir -p build/annotate
-	@for module in _kernels_c _codec_c _channel_c _inbox_c _stream_c; do \
+	@for module in _kernels_c _codec_c _loop_c _channel_c _inbox_c _stream_c; do \
 		$(BIN)/cython -3 --annotate -I . websock/$$module.pyx \
 			-o build/annotate/$$module.c || exit 1; \
 		echo build/annotate/$$module.html; \

@@ -69,6 +69,7 @@ def extensions():
         for name, sources in {
             "websock._kernels_c": glob("csrc/ws_*.c"),
             "websock._codec_c": [],
+            "websock._loop_c": [],
             "websock._channel_c": [],
             "websock._inbox_c": [],
             "websock._stream_c": [],

@@ -20,6 +20,7 @@ from importlib.util import find_spec
 from logging import ERROR
 from typing import Any, NamedTuple
 
+import aiofastnet
 import pytest
 from scripted import LOOPBACK, TLS, run_on
 from wire import MASK, frame
@@ -52,7 +53,7 @@ __all__ = [
 
 CONT, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 
-KINDS = ("socket", "transport", "tls")
+KINDS = ("socket", "transport", "tls", "fast-tls")
 
 
 class Received(NamedTuple):
@@ -278,16 +279,16 @@ class Link:
             assert self.tls is not None
             theirs = asyncio.create_task(self._their_tls(peer))
             if self.is_server:
-                await loop.connect_accepted_socket(
-                    lambda: ws, ours, ssl=self.tls.server
-                )
+                contexts: dict[str, Any] = {"ssl": self.tls.server}
+                name = "connect_accepted_socket"
             else:
-                await loop.create_connection(
-                    lambda: ws,
-                    sock=ours,
-                    ssl=self.tls.client,
-                    server_hostname=LOOPBACK,
-                )
+                contexts = {"ssl": self.tls.client, "server_hostname": LOOPBACK}
+                name = "create_connection"
+            if self.kind == "fast-tls":
+                begin = functools.partial(getattr(aiofastnet, name), loop)
+            else:
+                begin = getattr(loop, name)
+            await begin(lambda: ws, sock=ours, **contexts)
             peer.streams = await theirs
         linked = Linked(ws, peer)
         self._open.append(linked)
@@ -355,7 +356,7 @@ def link_fixture(*kinds: str) -> Any:
     @pytest.fixture(params=cases)
     def link(request: pytest.FixtureRequest) -> Link:
         loop, side, kind = request.param
-        tls = request.getfixturevalue("tls") if kind == "tls" else None
+        tls = request.getfixturevalue("tls") if "tls" in kind else None
         return Link(side, kind, tls, loop)
 
     return link

@@ -52,8 +52,15 @@ def run_on(
 
     def handler(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         # asyncio's servers say this, in debug mode, of clients that give up.
-        if not context["message"].startswith("Error on transport creation"):
-            unseen.append(context)
+        if context["message"].startswith("Error on transport creation"):
+            return
+        # And aiofastnet's always, with the class for an exception.
+        if (
+            context["message"] == "SSL handshake failed"
+            and context["exception"] is ConnectionResetError
+        ):
+            return
+        unseen.append(context)
 
     async def bounded() -> Any:
         asyncio.get_running_loop().set_exception_handler(handler)

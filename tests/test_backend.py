@@ -17,7 +17,14 @@ from websock._compat import env_flag
 
 # What choosers choose, and what belongs to it.
 TWINS = ["_kernels", "_codec", "_stream"]
-EXTENSIONS = {"_kernels_c", "_codec_c", "_channel_c", "_inbox_c", "_stream_c"}
+EXTENSIONS = {
+    "_kernels_c",
+    "_codec_c",
+    "_loop_c",
+    "_channel_c",
+    "_inbox_c",
+    "_stream_c",
+}
 PROBE = "websock._kernels_c"
 
 #: Makes the import of one module fail, from before the package is imported.

@@ -17,7 +17,14 @@ BUILD = (
     "from setuptools import build_meta; import sys; "
     "print(build_meta.build_wheel(sys.argv[1]))"
 )
-EXTENSIONS = ["_kernels_c", "_codec_c", "_channel_c", "_inbox_c", "_stream_c"]
+EXTENSIONS = [
+    "_kernels_c",
+    "_codec_c",
+    "_loop_c",
+    "_channel_c",
+    "_inbox_c",
+    "_stream_c",
+]
 
 pytestmark = [
     pytest.mark.source,

@@ -632,7 +632,7 @@ async def test_transport(any_link: Link) -> None:
         assert sock.getpeername() == peer.sock.getsockname()
         assert transport.get_extra_info("unknown", 3) == 3
         assert (transport.get_extra_info("ssl_object") is None) is (
-            any_link.kind != "tls"
+            "tls" not in any_link.kind
         )
         assert transport.is_closing() is False
         assert transport.get_write_buffer_size() >= 0
@@ -667,7 +667,7 @@ async def test_transport_close_sends_the_rest(any_link: Link) -> None:
     async with any_link(buffer_size=4096, write_limit=2**20) as (ws, peer):
         await ws.send(b"x" * size)
         # With TLS it may all be in the transport below.
-        assert ws.buffered_amount > 0 or any_link.kind == "tls"
+        assert ws.buffered_amount > 0 or "tls" in any_link.kind
         ws.transport.close()
         assert ws.transport.is_closing()
         await settle()

@@ -50,6 +50,8 @@ LAYERS: dict[str, int] = {
     "uri": 2,
     # L3: the base of a connection.
     "_slots": 1,
+    "_loop_py": 3,
+    "_loop_c": 3,
     "_channel_py": 3,
     "_channel_c": 3,
     "_inbox_py": 3,

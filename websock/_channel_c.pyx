@@ -9,42 +9,24 @@ only for output that the socket did not take (``segments``).  Large payloads are
 joined by copying.
 """
 
-import asyncio
-import contextvars
 import os
-import socket
-import threading
 
-from cpython.buffer cimport PyBUF_WRITE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from cpython.mem cimport PyMem_Free, PyMem_Malloc
-from cpython.memoryview cimport PyMemoryView_FromMemory
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
 
 from ._csrc cimport (
-    WS_POLL_READ,
-    WS_POLL_WRITE,
     WS_SOCK_AGAIN,
     ws_frame_encode,
     ws_iovec,
     ws_kernel,
-    ws_poll_event,
-    ws_poll_fd,
-    ws_poll_flags,
-    ws_poll_now,
-    ws_poll_open,
-    ws_poll_set,
-    ws_sock_accept,
-    ws_sock_close,
     ws_sock_end,
-    ws_sock_name,
-    ws_sock_parts,
     ws_sock_send,
     ws_sock_sendv,
 )
 from ._kernels_c cimport active_kernel, next_mask
+from ._loop_c cimport CORK_SIZE, LoopSocket, LoopState
 from ._slots cimport (
     PYGEN_RETURN,
     PYGEN_ERROR,
@@ -55,16 +37,12 @@ from ._slots cimport (
 )
 
 from .exceptions import ConcurrencyError
-from .timers import TimerWheel
 
 cdef extern from "Python.h":
     object PyUnicode_AsUTF8String(object)
     void *PyUnicode_DATA(object) noexcept
     bint PyUnicode_IS_ASCII(object) noexcept
     Py_ssize_t PyUnicode_GET_LENGTH(object) noexcept
-    object PyContext_CopyCurrent()
-    int PyContext_Enter(object) except -1
-    int PyContext_Exit(object) except -1
 
 cdef enum:
     OP_TEXT = 1
@@ -76,175 +54,8 @@ cdef enum:
     LARGE = 16384
     SEGMENT_SIZE = 16384
     MAX_PARTS = 16
-    # Ready sockets that are served before the loop sees to other things.
-    MAX_EVENTS = 256
 
 cdef const ws_kernel *kernel = active_kernel()
-
-
-cdef object address_of(const uint8_t *raw, size_t size):
-    """Return an address as Python gives it; ``None`` when that takes more."""
-    cdef char text[46]
-    cdef unsigned long numbers[3]
-    cdef int count = ws_sock_parts(raw, size, text, numbers)
-    if count == 1:
-        return ((<bytes>text).decode("ascii"), numbers[0])
-    if count == 3 and numbers[2] == 0:  # else the text names the interface
-        return ((<bytes>text).decode("ascii"), numbers[0], numbers[1], 0)
-    return None
-
-
-def accept_connections(listening, int limit):
-    """Accept the connections that wait; see ``_channel_py``."""
-    cdef uint8_t address[28]
-    cdef size_t size
-    cdef long fd
-    cdef int listening_fd = listening.fileno()
-    cdef list accepted = []
-    while len(accepted) < limit:
-        fd = ws_sock_accept(listening_fd, address, &size)
-        if fd >= 0:
-            accepted.append(
-                (fd, PyBytes_FromStringAndSize(<char *>address, <Py_ssize_t>size))
-            )
-            continue
-        if fd != WS_SOCK_AGAIN:
-            exc = OSError(-fd - 1, os.strerror(-fd - 1))
-            if not isinstance(exc, ConnectionError):  # else a peer that left
-                return accepted, exc
-        break
-    return accepted, None
-
-
-def close_accepted(accepted):
-    """Close what ``accept_connections()`` gave and no channel took."""
-    ws_sock_close(accepted[0])
-
-
-# -- what the channels of a loop share ------------------------------------------------
-
-
-cdef class LoopState:
-    """What the channels of one loop share: buffers, the cork, the timer wheel.
-
-    And one poller (Linux): the loop watches a single descriptor, and which sockets are
-    ready is asked for here.  That costs a system call for each turn of the loop with
-    input, and saves an object of the loop, its context and a Python call for each
-    socket and event.  One socket alone, as most clients have, is watched by the loop.
-    """
-
-    def __cinit__(self, loop):
-        self.poll_fd = -1
-        self.read_buffer = <uint8_t *>PyMem_Malloc(READ_SIZE)
-        self.cork = <uint8_t *>PyMem_Malloc(CORK_SIZE)
-        if self.read_buffer == NULL or self.cork == NULL:
-            raise MemoryError
-        self.turn = 1
-        self.dirty = []
-        # Selectors tell as long as something is wrong.  libuv tells once, and it may
-        # do so while there is still input in front of the error.
-        self.tells_once = not isinstance(loop, asyncio.SelectorEventLoop)
-        self.wheel = TimerWheel(loop)
-
-    cdef int open_poller(self, object loop) except -1:
-        cdef int fd = ws_poll_open()
-        if fd < 0:
-            self.poll_fd = -2
-            return 0
-        try:
-            # Not in the context of whoever comes first.
-            contextvars.Context().run(loop.add_reader, fd, self.on_poll)
-        except BaseException:
-            ws_sock_close(fd)
-            raise
-        self.polled = []
-        self.poll_fd = fd
-        return 0
-
-    cdef int poll(self, Channel channel, int flags) except -1:
-        """Watch a channel's socket for these things and no others."""
-        cdef int fd = channel.fd
-        cdef int error = ws_poll_set(self.poll_fd, fd, channel.polling, flags)
-        if error and flags:
-            raise OSError(-error, os.strerror(-error))
-        if channel.polling == 0:
-            if fd >= len(self.polled):
-                self.polled.extend([None] * (fd + 1 - len(self.polled)))
-            self.polled[fd] = channel
-            self.poll_count += 1
-            self.poll_sum += fd
-        elif flags == 0:
-            self.polled[fd] = None
-            self.poll_count -= 1
-            self.poll_sum -= fd
-        channel.polling = <char>flags
-        return 0
-
-    def on_poll(self):
-        """Serve the sockets that are ready; the loop's reader callback."""
-        cdef ws_poll_event events[MAX_EVENTS]
-        cdef int count
-        cdef int i
-        cdef object channel
-        if self.poll_count == 1:
-            # It can only be this one, and if it is watched for one thing, only that.
-            channel = self.polled[self.poll_sum]
-            i = (<Channel>channel).polling
-            if i == WS_POLL_READ or i == WS_POLL_WRITE:
-                (<Channel>channel).ready(i)
-                return
-        count = ws_poll_now(self.poll_fd, events, MAX_EVENTS)
-        for i in range(count):
-            # What was served before may have closed it.
-            channel = self.polled[ws_poll_fd(&events[i])]
-            if channel is not None:
-                (<Channel>channel).ready(ws_poll_flags(&events[i]))
-
-    def __dealloc__(self):
-        if self.poll_fd >= 0:
-            ws_sock_close(self.poll_fd)
-        PyMem_Free(self.read_buffer)
-        PyMem_Free(self.cork)
-
-    cdef object view(self):
-        if self.read_view is None:
-            self.read_view = PyMemoryView_FromMemory(
-                <char *>self.read_buffer, READ_SIZE, PyBUF_WRITE
-            )
-        return self.read_view
-
-    cdef int end_turn_later(self, object loop) except -1:
-        if not self.turn_ends:
-            self.turn_ends = True
-            loop.call_soon(self.end_turn)
-        return 0
-
-    def end_turn(self):
-        """Send what was joined since the loop's last turn."""
-        cdef list dirty = self.dirty
-        cdef Channel channel
-        self.turn_ends = False
-        self.turn += 1
-        if dirty:
-            self.dirty = []
-            for channel in dirty:
-                channel.flush()
-
-
-_states_lock = threading.Lock()
-
-
-def loop_state(loop):
-    """Return what the channels of ``loop`` share, made at first use."""
-    # An attribute of the loop: timers refer to the loop, so that anything else which
-    # held them would keep it alive.
-    state = getattr(loop, "_websock_c", None)
-    if state is None:
-        with _states_lock:
-            state = getattr(loop, "_websock_c", None)
-            if state is None:
-                state = loop._websock_c = LoopState(loop)
-    return state
 
 
 cdef class Done:
@@ -297,103 +108,30 @@ cdef class Segment:
     cdef size_t size
     cdef size_t capacity        # 0: closed, else the size of owner
 
+    cdef bytes take(self):
+        """Return it as an object; a whole message that is one goes as it is."""
+        if (
+            type(self.other) is bytes
+            and self.size == <size_t>len(<bytes>self.other)
+            and self.start == <const uint8_t *>PyBytes_AS_STRING(self.other)
+        ):
+            return self.other
+        return PyBytes_FromStringAndSize(
+            <const char *>self.start, <Py_ssize_t>self.size
+        )
 
-cdef class Channel:
+
+cdef class Channel(LoopSocket):
     """A socket or a transport, and what is sent on it; see ``_channel_py``."""
 
     def __cinit__(self, *args, **kwargs):
-        self.fd = self.own_fd = -1
         self.write_high = 32768
         self.write_low = 8192
 
     def init_channel(self, loop, write_marks):
         """Set up; call once, before anything else."""
-        self.loop = loop
-        self.shared = loop_state(loop)
+        self.init_socket(loop)
         self.write_high, self.write_low = write_marks
-
-    def __dealloc__(self):
-        if self.own_fd >= 0:
-            ws_sock_close(self.own_fd)
-
-    @property
-    def sock(self):
-        """The socket, if there is one."""
-        if self.socket is None and self.own_fd >= 0:
-            sock = socket.socket(fileno=self.own_fd)
-            sock.setblocking(False)
-            self.socket = sock
-            self.own_fd = -1
-        return self.socket
-
-    def peername(self):
-        """Return the address of the peer, ``None`` when it is not known."""
-        name = address_of(self.peer, self.peer_size)
-        if name is None and self.sock is not None:
-            try:
-                name = self.sock.getpeername()
-            except OSError:
-                pass
-        return name
-
-    def sockname(self):
-        """Return the address of this end, ``None`` when it is not known."""
-        cdef uint8_t own[28]
-        cdef size_t size = 0
-        if self.own_fd >= 0 and ws_sock_name(self.own_fd, own, &size) == 0:
-            name = address_of(own, size)
-            if name is not None:
-                return name
-        if self.sock is None:
-            return None
-        try:
-            return self.sock.getsockname()
-        except OSError:
-            return None
-
-    cdef int close_socket(self) except -1:
-        cdef int fd = self.own_fd
-        self.own_fd = -1
-        if fd >= 0:
-            ws_sock_close(fd)
-        elif self.socket is not None:
-            self.socket.close()
-        return 0
-
-    cdef int set_watch(self, bint reads, bint writes) except -1:
-        """Have the loop tell when the socket can be read or written."""
-        cdef LoopState shared = self.shared
-        cdef int flags = 0
-        if not self.single and not self.polling:
-            # Not watched by either: choose.
-            if not reads and not writes:
-                return 0
-            if shared.has_single and shared.poll_fd == -1:
-                shared.open_poller(self.loop)
-            self.single = not shared.has_single or shared.poll_fd < 0
-        if self.single:
-            if reads and not self.watching:
-                self.loop.add_reader(self.fd, self.on_readable)
-            elif self.watching and not reads:
-                self.loop.remove_reader(self.fd)
-            if writes and not self.watching_writes:
-                self.loop.add_writer(self.fd, self.on_writable)
-            elif self.watching_writes and not writes:
-                self.loop.remove_writer(self.fd)
-            self.single = reads or writes
-            shared.has_single = self.single
-        else:
-            if reads:
-                flags |= WS_POLL_READ
-            if writes:
-                flags |= WS_POLL_WRITE
-            if self.context is None:
-                self.context = PyContext_CopyCurrent()
-            if flags != self.polling:
-                shared.poll(self, flags)
-        self.watching = reads
-        self.watching_writes = writes
-        return 0
 
     cdef int unwatch(self) except -1:
         """Stop reading: called only when input comes that is to be held back."""
@@ -405,27 +143,6 @@ cdef class Channel:
             self.watching = False
             if self.io is not None:
                 self.io.pause_reading()
-        return 0
-
-    cdef int ready(self, int flags) except -1:
-        """Read and write what can be; the poller's callback."""
-        cdef bint entered = True
-        try:
-            PyContext_Enter(self.context)
-        except RuntimeError:
-            entered = False  # in a loop that runs inside a callback of this channel
-        try:
-            if flags & WS_POLL_READ and self.watching and self.fd >= 0:
-                self.readable()
-            if flags & WS_POLL_WRITE and self.watching_writes and self.fd >= 0:
-                self.flush()
-        finally:
-            if entered:
-                PyContext_Exit(self.context)
-        return 0
-
-    cdef int readable(self) except -1:
-        """Take input from the socket; the stream does it."""
         return 0
 
     cdef int io_failed(self, long code) except -1:
@@ -477,7 +194,7 @@ cdef class Channel:
             return self.check_high()
         if self.fd < 0:
             return self.write_io(
-                PyBytes_FromStringAndSize(<const char *>p, <Py_ssize_t>n)
+                [PyBytes_FromStringAndSize(<const char *>p, <Py_ssize_t>n)]
             )
         self.writes += 1
         sent = ws_sock_send(self.fd, p, n)
@@ -491,13 +208,15 @@ cdef class Channel:
             self.check_high()
         return 0
 
-    cdef int write_io(self, bytes data) except -1:
+    cdef int write_io(self, list chunks) except -1:
         if self.io is None or self.is_lost:
             return 0
         if self.io.is_closing():
             self.is_open = False  # it was closed by somebody else
+        elif len(chunks) == 1:
+            self.io.write(chunks[0])
         else:
-            self.io.write(data)
+            self.io.writelines(chunks)
         return 0
 
     cdef int write(self, const uint8_t *head, size_t m, const uint8_t *p, size_t n) except -1:
@@ -658,16 +377,10 @@ cdef class Channel:
         if not segments or self.broken:
             return 0
         if self.fd < 0:
-            chunks = []
-            for segment in segments:
-                chunks.append(
-                    PyBytes_FromStringAndSize(
-                        <const char *>segment.start, <Py_ssize_t>segment.size
-                    )
-                )
-            segments.clear()
+            segments = [segment.take() for segment in segments]
+            self.segments.clear()
             self.unsent = 0
-            return self.write_io(b"".join(chunks))
+            return self.write_io(segments)
         while segments:
             count = min(<Py_ssize_t>len(segments), MAX_PARTS)
             for i in range(count):
@@ -706,11 +419,6 @@ cdef class Channel:
             self.release_socket()
             self.loop.call_soon(self.lost, None)
         return 0
-
-    def on_writable(self):
-        """Send more; the loop's writer callback."""
-        if self.fd >= 0:
-            self.flush()
 
     cdef int watch_writes(self) except -1:
         if not self.watching_writes and self.fd >= 0:

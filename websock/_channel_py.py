@@ -17,121 +17,20 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import threading
 from collections import deque
 from collections.abc import Awaitable, Generator, Iterable
 from typing import Any, TypeVar
 
 from ._codec_py import FrameWriter
+from ._loop_py import CORK_SIZE, LoopSocket
 from .constants import OP_PONG
 from .exceptions import ConcurrencyError
-from .timers import TimerWheel
 from .typing import BytesLike, DataLike
 
-__all__ = [
-    "Accepted",
-    "Channel",
-    "LoopState",
-    "accept_connections",
-    "close_accepted",
-    "loop_state",
-    "send_to_many",
-]
+__all__ = ["Channel", "send_to_many"]
 
-Accepted = tuple[Any, Any]
-"""A connection that was accepted: a socket, or its descriptor, and an address."""
-
-READ_SIZE = 131072
-CORK_SIZE = 65536
 LARGE = 16384  # from this size on, output is not joined by copying
 HOLD_FOR_WRITING = 2  # a reason to hold input back, as a bit
-
-
-def accept_connections(
-    listening: socket.socket, limit: int
-) -> tuple[list[Accepted], OSError | None]:
-    """Accept the connections that wait.
-
-    Args:
-        listening: Listening socket, not blocking.
-        limit: How many to accept at most.
-
-    Returns:
-        What was accepted, each for ``attach_accepted()`` or ``close_accepted()``; and
-        what kept more from being accepted, if it would do so again at once: no file
-        descriptor is left, or no memory.
-    """
-    accepted: list[Accepted] = []
-    while len(accepted) < limit:
-        try:
-            sock, address = listening.accept()
-        except (BlockingIOError, InterruptedError, ConnectionError):
-            break
-        except OSError as exc:
-            return accepted, exc
-        try:
-            sock.setblocking(False)
-            if listening.family != getattr(socket, "AF_UNIX", None):
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        except OSError:
-            sock.close()  # the peer is gone already
-            continue
-        accepted.append((sock, address))
-    return accepted, None
-
-
-def close_accepted(accepted: Accepted) -> None:
-    """Close what ``accept_connections()`` gave and no channel took."""
-    accepted[0].close()
-
-
-class LoopState:
-    """What the channels of one loop share: the read buffer, the cork, the timers."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.read_buffer = memoryview(bytearray(READ_SIZE))
-        self.corked: list[bytes] = []
-        self.corked_size = 0
-        self.cork_owner: Channel | None = None
-        self.reading = False
-        self.turn = 1
-        self.turn_ends = False
-        self.dirty: list[Channel] = []
-        # Selectors tell as long as something is wrong.  libuv tells once, and it may
-        # do so while there is still input in front of the error.
-        self.tells_once = not isinstance(loop, asyncio.SelectorEventLoop)
-        self.wheel = TimerWheel(loop)
-
-    def end_turn_later(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Have ``end_turn()`` called in the loop's next turn."""
-        if not self.turn_ends:
-            self.turn_ends = True
-            loop.call_soon(self.end_turn)
-
-    def end_turn(self) -> None:
-        """Send what was joined since the loop's last turn."""
-        dirty, self.dirty = self.dirty, []
-        self.turn_ends = False
-        self.turn += 1
-        for channel in dirty:
-            channel._flush()
-
-
-_states_lock = threading.Lock()
-
-
-def loop_state(loop: asyncio.AbstractEventLoop) -> LoopState:
-    """Return what the channels of ``loop`` share, made at first use."""
-    # An attribute of the loop: timers refer to the loop, so that anything else which
-    # held them would keep it alive.
-    state: LoopState | None = getattr(loop, "_websock_py", None)
-    if state is None:
-        with _states_lock:
-            state = getattr(loop, "_websock_py", None)
-            if state is None:
-                state = LoopState(loop)
-                loop._websock_py = state  # type: ignore[attr-defined]
-    return state
 
 
 class Done:
@@ -164,27 +63,21 @@ class Done:
 DONE = Done()
 
 
-class Channel:
+class Channel(LoopSocket):
     """A socket or a transport, and what is sent on it."""
 
     __slots__ = (
-        "__weakref__",
         "_answered",
         "_broken",
         "_dirty",
         "_end_after_flush",
-        "_fd",
         "_finishing",
         "_held",
         "_late_pong",
-        "_peername",
         "_segments",
         "_sends",
         "_sent_turn",
-        "_shared",
         "_unsent",
-        "_watching",
-        "_watching_writes",
         "_write_high",
         "_write_low",
         "_writer",
@@ -194,8 +87,6 @@ class Channel:
         "is_closing",
         "is_lost",
         "is_open",
-        "loop",
-        "sock",
         "write_paused",
     )
 
@@ -208,14 +99,9 @@ class Channel:
             loop: The event loop.
             write_marks: Unsent bytes at which ``send()`` waits and goes on.
         """
-        self.loop = loop
-        self._shared = loop_state(loop)
+        self.init_socket(loop)
         self._write_high, self._write_low = write_marks
-        self.sock: socket.socket | None = None
-        self._peername: Any = None
         self.io: Any = None
-        self._fd = -1
-        self._watching = False  # the loop tells when there is input
         self._held = 0  # reasons to hold input back, as bits
 
         self._writer: FrameWriter | None = None
@@ -226,7 +112,6 @@ class Channel:
         self._writes = 0  # calls of the system to write
         self._answered = False  # some of them by the callback, in this read event
         self._dirty = False
-        self._watching_writes = False
         self._end_after_flush = False
         self._finishing = False  # closed once everything is sent
         self._late_pong: bytes | None = None
@@ -247,24 +132,6 @@ class Channel:
             self.loop.remove_reader(self._fd)
         elif self.io is not None:
             self.io.pause_reading()
-
-    def peername(self) -> Any:
-        """Return the address of the peer, ``None`` when it is not known."""
-        if self._peername is None and self.sock is not None:
-            try:
-                self._peername = self.sock.getpeername()
-            except OSError:
-                pass
-        return self._peername
-
-    def sockname(self) -> Any:
-        """Return the address of this end, ``None`` when it is not known."""
-        if self.sock is None:
-            return None
-        try:
-            return self.sock.getsockname()
-        except OSError:
-            return None
 
     # -- writing ---------------------------------------------------------------------
 
@@ -308,13 +175,15 @@ class Channel:
             self._watch_writes()
         self._append(data)
 
-    def _write_io(self, data: bytes) -> None:
+    def _write_io(self, *chunks: bytes) -> None:
         if self.io is None or self.is_lost:
             return
         if self.io.is_closing():
             self.is_open = False  # it was closed by somebody else
+        elif len(chunks) == 1:
+            self.io.write(chunks[0])
         else:
-            self.io.write(data)
+            self.io.writelines(chunks)
 
     def _send_some(self, data: BytesLike) -> int:
         """Return how much the socket took, -1 when it is broken."""
@@ -374,10 +243,10 @@ class Channel:
         if not segments or self._broken:
             return
         if self._fd < 0:
-            data = b"".join(segments)
+            chunks = [bytes(segment) for segment in segments]
             segments.clear()
             self._unsent = 0
-            self._write_io(data)
+            self._write_io(*chunks)
             return
         while segments:
             if len(segments) > 1 and len(segments[0]) < LARGE:
@@ -405,11 +274,6 @@ class Channel:
         if self._finishing and not self._segments:
             self._release_socket()
             self.loop.call_soon(self.lost, None)
-
-    def on_writable(self) -> None:
-        """Send more; the loop's writer callback."""
-        if self._fd >= 0:
-            self._flush()
 
     def _watch_writes(self) -> None:
         if not self._watching_writes and self._fd >= 0:

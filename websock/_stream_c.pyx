@@ -16,12 +16,14 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
 
-from ._channel_c cimport HOLD_FOR_WRITING, READ_SIZE, LoopState
+from ._channel_c cimport HOLD_FOR_WRITING
 from ._codec_c cimport EVENT, FAILED, NEED_DATA, FrameReader, FrameWriter
 from ._csrc cimport WS_SOCK_AGAIN, ws_iovec, ws_sock_readv, ws_sock_recv
 from ._inbox_c cimport PIECES, Inbox
+from ._loop_c cimport READ_SIZE, LoopState
 
-from ._channel_c import accept_connections, close_accepted, loop_state, send_to_many
+from ._channel_c import send_to_many
+from ._loop_c import accept_connections, close_accepted, loop_state
 from .exceptions import InternalError
 
 __all__ = [
@@ -172,11 +174,8 @@ cdef class Stream(Inbox):
             return
         self.watch()
 
-    def on_readable(self):
-        """Take input from the socket; the loop's reader callback."""
-        self.readable()
-
     cdef int readable(self) except -1:
+        """Take input from the socket."""
         cdef LoopState shared = self.shared
         cdef unsigned long writes = self.writes
         if self.fd < 0:

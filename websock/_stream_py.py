@@ -21,17 +21,16 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from ._channel_py import (
-    HOLD_FOR_WRITING,
+from ._channel_py import HOLD_FOR_WRITING, send_to_many
+from ._codec_py import FrameReader, FrameWriter
+from ._inbox_py import PIECES, Inbox
+from ._loop_py import (
     READ_SIZE,
     Accepted,
     accept_connections,
     close_accepted,
     loop_state,
-    send_to_many,
 )
-from ._codec_py import FrameReader, FrameWriter
-from ._inbox_py import PIECES, Inbox
 from .constants import OP_BINARY, OP_CLOSE, OP_CONT, OP_PING, OP_PONG
 from .exceptions import InternalError
 from .typing import BytesLike

@@ -368,6 +368,8 @@ class ConnectionBase(Stream, asyncio.BufferedProtocol):
         """The connection is gone; called once, by the stream or the transport."""
         if self.is_lost:
             return
+        if isinstance(exc, type):
+            exc = exc()  # type: ignore[unreachable]  # some transports give the class
         if self._connection_exc is None:
             self._connection_exc = exc
         if self.io is None:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .._stream import accept_connections, close_accepted
+from .tls import create_tls_server
 
 if TYPE_CHECKING:
     from .server import Server, ServerConnection
@@ -229,12 +230,8 @@ class Listening:
             connection.accepted_at = self._loop.time()
             return connection
 
-        if self._unix:
-            return await self._loop.create_unix_server(
-                factory, sock=sock, backlog=self._backlog, **self._ssl
-            )
-        return await self._loop.create_server(
-            factory, sock=sock, backlog=self._backlog, **self._ssl
+        return await create_tls_server(
+            self._loop, factory, sock, backlog=self._backlog, **self._ssl
         )
 
     def _accept(self, listening: socket.socket) -> None:

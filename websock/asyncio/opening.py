@@ -6,12 +6,13 @@ import asyncio
 import dataclasses
 import socket
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ..proxy import Proxy, get_proxy, parse_proxy, prepare_connect_request
 from .listening import can_own_sockets
 from .options import TCP_OPTIONS, tls_arguments
 from .sockets import connect_tcp, connect_unix, set_nodelay
+from .tls import create_tls_connection, start_tls
 from .tunnels import connect_http, connect_https, connect_socks
 
 if TYPE_CHECKING:
@@ -125,10 +126,7 @@ async def begin(
             connection.start(sock, address)
             return connection
         tls = tls_arguments(options, "", uri.host) if uri.secure else {}
-        if sock.family == getattr(socket, "AF_UNIX", None):
-            await loop.create_unix_connection(make, sock=sock, **tls)
-        else:
-            await loop.create_connection(make, sock=sock, **tls)
+        await create_tls_connection(loop, make, sock, **tls)
         return made[0]
     except BaseException:
         if not made:
@@ -152,8 +150,7 @@ async def begin_inside(
         inner = transport
         if uri.secure:
             tls = tls_arguments(options, "", uri.host)
-            started = await loop.start_tls(transport, connection, tls.pop("ssl"), **tls)
-            inner = cast(asyncio.Transport, started)
+            inner = await start_tls(loop, transport, connection, tls.pop("ssl"), **tls)
         else:
             transport.set_protocol(connection)
         connection.connection_made(inner)

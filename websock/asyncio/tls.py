@@ -1,0 +1,91 @@
+"""TLS transports: aiofastnet's where it is installed, else those of the loop.
+
+aiofastnet has OpenSSL work on its own buffers, where asyncio and uvloop copy through
+memory objects of the ``ssl`` module. It offers the loop's functions with the same
+arguments, and its transports are asyncio's transports.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    aiofastnet: Any
+else:
+    try:
+        import aiofastnet
+    except ModuleNotFoundError:
+        aiofastnet = None
+
+__all__ = ["create_tls_connection", "create_tls_server", "start_tls"]
+
+Factory = Callable[[], asyncio.BaseProtocol]
+
+
+async def create_tls_connection(
+    loop: asyncio.AbstractEventLoop, factory: Factory, sock: socket.socket, **tls: Any
+) -> None:
+    """Begin TLS, as a client, on a connected socket; or only a transport, without.
+
+    Args:
+        loop: The event loop.
+        factory: Makes the protocol.
+        sock: The socket, which is the transport's from here on.
+        **tls: The arguments of ``loop.create_connection()`` about TLS.
+    """
+    is_unix = sock.family == getattr(socket, "AF_UNIX", None)
+    name = "create_unix_connection" if is_unix else "create_connection"
+    if aiofastnet is None or tls.get("ssl") is None:
+        await getattr(loop, name)(factory, sock=sock, **tls)
+    else:
+        await getattr(aiofastnet, name)(loop, factory, sock=sock, **tls)
+
+
+async def create_tls_server(
+    loop: asyncio.AbstractEventLoop,
+    factory: Factory,
+    sock: socket.socket,
+    **options: Any,
+) -> asyncio.Server:
+    """Listen on a bound socket; each connection begins with TLS, or with nothing.
+
+    Args:
+        loop: The event loop.
+        factory: Makes a protocol for each connection.
+        sock: The socket.
+        **options: Other arguments of ``loop.create_server()``.
+    """
+    is_unix = sock.family == getattr(socket, "AF_UNIX", None)
+    name = "create_unix_server" if is_unix else "create_server"
+    if aiofastnet is None or options.get("ssl") is None:
+        server = await getattr(loop, name)(factory, sock=sock, **options)
+    else:
+        server = await getattr(aiofastnet, name)(loop, factory, sock=sock, **options)
+    return cast(asyncio.Server, server)
+
+
+async def start_tls(
+    loop: asyncio.AbstractEventLoop,
+    transport: asyncio.Transport,
+    protocol: asyncio.BaseProtocol,
+    context: ssl.SSLContext,
+    **tls: Any,
+) -> asyncio.Transport:
+    """Begin TLS, as a client, inside a transport.
+
+    Args:
+        loop: The event loop.
+        transport: The transport, which the new one writes to.
+        protocol: What the new transport talks to.
+        context: Settings of TLS.
+        **tls: Other arguments of ``loop.start_tls()``.
+    """
+    if aiofastnet is not None and isinstance(transport, aiofastnet.Transport):
+        started = await aiofastnet.start_tls(loop, transport, protocol, context, **tls)
+    else:
+        started = await loop.start_tls(transport, protocol, context, **tls)
+    return cast(asyncio.Transport, started)
