@@ -21,24 +21,13 @@ from .tls import create_tls_server
 if TYPE_CHECKING:
     from .server import Server, ServerConnection
 
-__all__ = ["Listening", "can_own_sockets"]
+__all__ = ["Listening"]
 
 # Connections accepted in one go, so that others are served in between.
 MAX_ACCEPTS = 64
 
 # Seconds without accepting when the process has no file descriptor or memory left.
 ACCEPT_RETRY_DELAY = 1.0
-
-
-def can_own_sockets(loop: asyncio.AbstractEventLoop) -> bool:
-    """Whether the loop tells when a socket is readable.
-
-    Windows' proactor cannot; its selector could, but Windows' sockets are no files.
-    """
-    if sys.platform == "win32":
-        return False
-    method = getattr(type(loop), "add_reader", None)
-    return method is not None and method is not asyncio.AbstractEventLoop.add_reader
 
 
 class Listening:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ..proxy import Proxy, get_proxy, parse_proxy, prepare_connect_request
-from .listening import can_own_sockets
+from .loops import can_own_sockets
 from .options import TCP_OPTIONS, tls_arguments
 from .sockets import connect_tcp, connect_unix, set_nodelay
 from .tls import create_tls_connection, start_tls

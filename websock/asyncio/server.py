@@ -39,7 +39,8 @@ from .connection import (
     write_marks,
 )
 from .incoming import ServerConnection
-from .listening import Listening, can_own_sockets
+from .listening import Listening
+from .loops import can_own_sockets
 
 __all__ = [
     "Server",

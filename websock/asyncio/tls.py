@@ -2,7 +2,8 @@
 
 aiofastnet has OpenSSL work on its own buffers, where asyncio and uvloop copy through
 memory objects of the ``ssl`` module. It offers the loop's functions with the same
-arguments, and its transports are asyncio's transports.
+arguments, and its transports are asyncio's transports. Its sockets need a loop that
+tells when they are readable.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import socket
 import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
+
+from .loops import can_own_sockets
 
 if TYPE_CHECKING:
     aiofastnet: Any
@@ -24,6 +27,11 @@ else:
 __all__ = ["create_tls_connection", "create_tls_server", "start_tls"]
 
 Factory = Callable[[], asyncio.BaseProtocol]
+
+
+def _is_faster(loop: asyncio.AbstractEventLoop, context: object) -> bool:
+    """Whether aiofastnet makes a connection's or a server's transports."""
+    return aiofastnet is not None and context is not None and can_own_sockets(loop)
 
 
 async def create_tls_connection(
@@ -39,10 +47,10 @@ async def create_tls_connection(
     """
     is_unix = sock.family == getattr(socket, "AF_UNIX", None)
     name = "create_unix_connection" if is_unix else "create_connection"
-    if aiofastnet is None or tls.get("ssl") is None:
-        await getattr(loop, name)(factory, sock=sock, **tls)
-    else:
+    if _is_faster(loop, tls.get("ssl")):
         await getattr(aiofastnet, name)(loop, factory, sock=sock, **tls)
+    else:
+        await getattr(loop, name)(factory, sock=sock, **tls)
 
 
 async def create_tls_server(
@@ -61,10 +69,10 @@ async def create_tls_server(
     """
     is_unix = sock.family == getattr(socket, "AF_UNIX", None)
     name = "create_unix_server" if is_unix else "create_server"
-    if aiofastnet is None or options.get("ssl") is None:
-        server = await getattr(loop, name)(factory, sock=sock, **options)
-    else:
+    if _is_faster(loop, options.get("ssl")):
         server = await getattr(aiofastnet, name)(loop, factory, sock=sock, **options)
+    else:
+        server = await getattr(loop, name)(factory, sock=sock, **options)
     return cast(asyncio.Server, server)
 
 
