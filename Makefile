@@ -21,7 +21,7 @@ BACKEND_ENV = $(if $(filter ext,$(BACKEND)),$(EXT_ENV),$(PURE_ENV))
 
 .DEFAULT_GOAL := help
 .PHONY: help dev demo test test-pure check csrc asan annotate conformance interop \
-	bench wheel clean distclean
+	hosts bench wheel clean distclean
 
 help:
 	@echo 'make demo         a server, a page, a client and a figure (KEEP=1: stays up)'
@@ -34,6 +34,7 @@ help:
 	@echo 'make annotate     the Cython report, in build/annotate'
 	@echo 'make conformance  the Autobahn test suite            (ARGS=--fast: minutes)'
 	@echo 'make interop      against websockets, aiohttp and ws'
+	@echo 'make hosts        the tests of other libraries, with the speed-ups in them'
 	@echo 'make bench        the benchmarks (ARGS="floor" or what python -m bench takes)'
 	@echo 'make wheel        sdist, wheel from it, tests of that wheel'
 	@echo 'make clean        remove what was built; make distclean: .venv too'
@@ -97,6 +98,9 @@ interop: dev
 
 conformance: dev
 	@AUTOBAHN='$(AUTOBAHN)' $(PY) tests/autobahn/conformance.py $(ARGS)
+
+hosts: dev
+	@$(BACKEND_ENV) $(PY) tests/hosts/run.py $(ARGS)
 
 bench: dev
 	@$(PIP) install -qq -r bench/requirements.txt

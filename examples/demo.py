@@ -17,11 +17,11 @@ from http import HTTPStatus
 from pathlib import Path
 
 import websock
-from websock.__main__ import report
 from websock.asyncio.client import ClientConnection
 from websock.asyncio.server import Server, ServerConnection
 from websock.datastructures import Headers
 from websock.http11 import Request, Response
+from websock.report import report
 
 HOST = "127.0.0.1"
 PAGE = Path(__file__).with_name("demo.html").read_bytes()

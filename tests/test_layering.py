@@ -64,6 +64,11 @@ LAYERS: dict[str, int] = {
     "listener": 4,
     "asyncio": 4,
     "__init__": 5,
+    # L5: other libraries, and commands.
+    "speedups": 5,
+    "report": 5,
+    "doctor": 5,
+    "run": 5,
     "__main__": 6,
 }
 #: What the sans-IO layers must do without; frameworks of input and output, and time.

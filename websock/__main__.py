@@ -1,69 +1,39 @@
-"""``python -m websock``: what is installed and what it runs on."""
+"""``python -m websock``: what is installed, and commands.
+
+A command is a module of the package with a function ``add_command()``, which adds a
+parser whose default ``run`` is called with the parsed arguments.  It is imported only
+when there is a command on the command line.
+"""
 
 from __future__ import annotations
 
-import platform
+import argparse
 import sys
-import sysconfig
-from importlib.util import find_spec
-from pathlib import Path
+from importlib import import_module
 
-from . import _kernels
-from ._compat import BACKEND
-from .version import version
+from .report import report
 
-OPTIONAL = ("uvloop", "aiofastnet", "python_socks", "werkzeug")
+COMMANDS = ("run", "doctor")
 
 
-def cpu_name() -> str:
-    """Return the name of the processor, or of its architecture."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                key, _, value = line.partition(":")
-                if key.strip() in ("model name", "Model"):
-                    return f"{value.strip()} ({platform.machine()})"
-    except OSError:
-        pass
-    return platform.processor() or platform.machine() or "unknown"
-
-
-def python_name() -> str:
-    """Return the implementation, version and build of the interpreter."""
-    name = f"{platform.python_implementation()} {platform.python_version()}"
-    if sysconfig.get_config_var("Py_GIL_DISABLED"):
-        name += " (free-threaded)"
-    return f"{name} on {platform.platform()}"
-
-
-def loop_name() -> str:
-    """Return the event loop that asyncio makes here, and whether uvloop is there."""
-    default = "proactor" if sys.platform == "win32" else "selector"
-    if find_spec("uvloop") is None:
-        return f"asyncio ({default})"
-    return f"asyncio ({default}), uvloop"
-
-
-def report() -> list[tuple[str, str]]:
-    """Return the facts, as pairs of a name and a value."""
-    backend = "c (compiled)" if BACKEND == "c" else "py (pure Python)"
-    kernels = ", ".join(_kernels.kernels())
-    return [
-        ("websock", f"{version} in {Path(__file__).parent}"),
-        ("backend", backend),
-        ("kernel", f"{_kernels.KERNEL} (usable here: {kernels})"),
-        ("CPU", cpu_name()),
-        ("Python", python_name()),
-        ("loops", loop_name()),
-        (
-            "found",
-            ", ".join(name for name in OPTIONAL if find_spec(name)) or "no extra",
-        ),
-    ]
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Parse a command line that is not empty."""
+    parser = argparse.ArgumentParser(
+        prog="python -m websock",
+        description="Without a command: say what is installed and what it runs on.",
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        import_module(f"websock.{name}").add_command(commands)
+    return parser.parse_args(arguments)
 
 
 def main() -> None:
-    """Print the report."""
+    """Print the report, or carry out a command."""
+    if len(sys.argv) > 1:
+        arguments = parse(sys.argv[1:])
+        arguments.run(arguments)
+        return
     for name, value in report():
         print(f"{name:<8} {value}")
 
