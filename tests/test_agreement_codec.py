@@ -104,7 +104,14 @@ def test_reading(
         outcome = feed(reader, pieces(data, sizes))
         code = getattr(reader.error, "code", None)
         results.append(
-            (outcome, code, reader.closed, reader.in_message, reader.take_fragments())
+            (
+                outcome,
+                code,
+                reader.closed,
+                reader.in_message,
+                reader.take_fragments(),
+                (reader.messages, reader.message_bytes),
+            )
         )
     assert results[0] == results[1]
 

@@ -61,6 +61,9 @@ LAYERS: dict[str, int] = {
     "_stream_c": 3,
     "timers": 3,
     # L4: what people see.
+    "prepared": 3,
+    "slow": 3,
+    "stats": 3,
     "routing": 4,
     "listener": 4,
     "asyncio": 4,

@@ -1161,6 +1161,7 @@ def test_twins_have_the_same_methods() -> None:
         "reader_failed",
         "resume_writing",
         "send_otherwise",
+        "send_prepared",
     }
     assert missing == decided
     assert public[0] <= public[1]

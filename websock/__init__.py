@@ -59,8 +59,11 @@ from .exceptions import (
 from .frames import Close, CloseCode, Frame, Opcode
 from .http11 import Request, Response
 from .listener import Listener
+from .prepared import PreparedMessage, prepare
 from .protocol import Protocol, Side, State
 from .server import ServerProtocol
+from .slow import SlowConsumer
+from .stats import ConnectionStats, ServerStats
 from .typing import (
     Data,
     ExtensionName,
@@ -82,6 +85,7 @@ __all__ = [
     "ConnectionClosed",
     "ConnectionClosedError",
     "ConnectionClosedOK",
+    "ConnectionStats",
     "Data",
     "DuplicateParameter",
     "ExtensionName",
@@ -114,6 +118,7 @@ __all__ = [
     "Opcode",
     "Origin",
     "PayloadTooBig",
+    "PreparedMessage",
     "Protocol",
     "ProtocolError",
     "ProxyError",
@@ -124,7 +129,9 @@ __all__ = [
     "Server",
     "ServerConnection",
     "ServerProtocol",
+    "ServerStats",
     "Side",
+    "SlowConsumer",
     "State",
     "StatusLike",
     "StatusLineTooLong",
@@ -136,6 +143,7 @@ __all__ = [
     "basic_auth",
     "broadcast",
     "connect",
+    "prepare",
     "route",
     "serve",
     "unix_connect",

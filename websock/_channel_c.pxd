@@ -1,6 +1,6 @@
 # Layout of the compiled channel: a socket or a transport, and what is sent on it.
 
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint64_t
 
 from ._loop_c cimport LoopSocket
 
@@ -20,6 +20,8 @@ cdef class Channel(LoopSocket):
     cdef size_t write_low
     cdef unsigned long sent_turn
     cdef unsigned long sends                # messages sent
+    cdef uint64_t sent_payload              # bytes in them, before compression
+    cdef uint64_t accepted                  # bytes that were to be sent, as they are
     cdef unsigned long writes               # calls of the system to write
     cdef char answered                      # some by the callback, in this read event
     cdef char dirty
@@ -28,6 +30,7 @@ cdef class Channel(LoopSocket):
     cdef bytes late_pong
     cdef readonly bint write_paused
     cdef public bint fragmenting            # a fragmented message is being sent
+    cdef public object backlog              # messages for a slow peer, or None
 
     cdef char broken                        # reading or writing failed
     cdef readonly bint is_open

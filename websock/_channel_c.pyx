@@ -13,7 +13,7 @@ import os
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcpy
 
 from ._csrc cimport (
@@ -463,11 +463,13 @@ cdef class Channel(LoopSocket):
         cdef object frame
         if not self.mask:
             m = ws_frame_encode(header, first, n, NULL)
+            self.accepted += m + n
             if n >= LARGE:
                 return self.send_parts(header, m, p, n, owner)
             return self.write(header, m, p, n)
         next_mask(mask)
         m = ws_frame_encode(header, first, n, mask)
+        self.accepted += m + n
         if n < LARGE and shared.cork_owner is self:
             if shared.corked + m + n > CORK_SIZE:
                 self.flush_cork()
@@ -488,13 +490,15 @@ cdef class Channel(LoopSocket):
         """Send a whole message; ``TypeError`` when it is of a wrong type."""
         cdef unsigned first
         cdef object data
-        self.sends += 1
+        cdef size_t size
         if type(message) is bytes:
             data = message
             first = OP_TEXT if text else OP_BINARY
         elif isinstance(message, str):
             first = OP_BINARY if text is False else OP_TEXT
             if self.transform is None and PyUnicode_IS_ASCII(message):
+                self.sends += 1
+                self.sent_payload += <size_t>PyUnicode_GET_LENGTH(message)
                 return self.send_frame(
                     FIN | first,
                     <const uint8_t *>PyUnicode_DATA(message),
@@ -506,12 +510,14 @@ cdef class Channel(LoopSocket):
             data = bytes(message)
             first = OP_TEXT if text else OP_BINARY
         else:
-            raise TypeError(
-                f"message must be str or bytes-like, not {type(message).__name__}"
-            )
+            self.send_prepared(message, text)
+            return 0
+        size = <size_t>len(data)
         if self.transform is not None:
             rsv, data = self.transform.encode(<int>first, True, data)
             first |= <unsigned>rsv
+        self.sends += 1
+        self.sent_payload += size
         return self.send_frame(
             FIN | first,
             <const uint8_t *>PyBytes_AS_STRING(data),
@@ -545,6 +551,11 @@ cdef class Channel(LoopSocket):
             raise ConcurrencyError("cannot send: a fragmented message is being sent")
         self.send_message(message, text)
 
+    def count_sent(self, unsigned long messages, uint64_t size):
+        """Count messages that are sent by ``write_bytes()``, and their payload."""
+        self.sends += messages
+        self.sent_payload += size
+
     def send_control(self, unsigned opcode, payload):
         """Send a control frame, whatever the state."""
         cdef bytes data = bytes(payload)
@@ -564,6 +575,7 @@ cdef class Channel(LoopSocket):
 
     def write_bytes(self, bytes data):
         """Write bytes that are frames or HTTP already."""
+        self.accepted += <size_t>len(data)
         if len(data) >= LARGE:
             self.send_parts(
                 NULL,
@@ -664,7 +676,7 @@ cdef class Channel(LoopSocket):
         self.connection_lost(exc)
 
 
-def send_to_many(channels, bytes frame):
+def send_to_many(channels, bytes frame, size_t size):
     """Write a frame to the channels that take it as it is; see ``_channel_py``."""
     cdef const uint8_t *p = <const uint8_t *>PyBytes_AS_STRING(frame)
     cdef size_t n = <size_t>len(frame)
@@ -676,10 +688,17 @@ def send_to_many(channels, bytes frame):
         channel = <Channel>item
         if not channel.is_open:
             continue
-        if channel.fragmenting or channel.mask or channel.transform is not None:
+        if (
+            channel.fragmenting
+            or channel.mask
+            or channel.transform is not None
+            or (channel.write_paused and channel.backlog is not None)
+        ):
             others.append((item, None))
             continue
         channel.sends += 1
+        channel.sent_payload += size
+        channel.accepted += n
         try:
             if n < LARGE:
                 channel.write(NULL, 0, p, n)

@@ -21,11 +21,11 @@ from collections import deque
 from collections.abc import Awaitable, Generator, Iterable
 from typing import Any, TypeVar
 
-from ._codec_py import FrameWriter
+from ._codec_py import FrameWriter, message_payload
 from ._loop_py import CORK_SIZE, LoopSocket
 from .constants import OP_PONG
 from .exceptions import ConcurrencyError
-from .typing import BytesLike, DataLike
+from .typing import BytesLike
 
 __all__ = ["Channel", "send_to_many"]
 
@@ -67,6 +67,7 @@ class Channel(LoopSocket):
     """A socket or a transport, and what is sent on it."""
 
     __slots__ = (
+        "_accepted",
         "_answered",
         "_broken",
         "_dirty",
@@ -76,11 +77,13 @@ class Channel(LoopSocket):
         "_late_pong",
         "_segments",
         "_sends",
+        "_sent_payload",
         "_sent_turn",
         "_unsent",
         "_write_high",
         "_write_low",
         "_writer",
+        "backlog",
         "_writes",
         "fragmenting",
         "io",
@@ -109,6 +112,8 @@ class Channel(LoopSocket):
         self._unsent = 0
         self._sent_turn = 0
         self._sends = 0  # messages sent
+        self._sent_payload = 0  # bytes in them, before compression
+        self._accepted = 0  # bytes that were to be sent, as they are
         self._writes = 0  # calls of the system to write
         self._answered = False  # some of them by the callback, in this read event
         self._dirty = False
@@ -117,6 +122,7 @@ class Channel(LoopSocket):
         self._late_pong: bytes | None = None
         self.write_paused = False
         self.fragmenting = False  # a fragmented message is being sent
+        self.backlog: Any = None  # messages for a slow peer, or None
 
         self._broken = False  # reading or writing failed
         self.is_open = False
@@ -217,6 +223,7 @@ class Channel(LoopSocket):
     def write_bytes(self, data: bytes) -> None:
         """Write bytes that are frames or HTTP already: corked, joined, or at once."""
         shared = self._shared
+        self._accepted += len(data)
         if self._broken or (self._fd < 0 and self.io is None):
             return
         if shared.cork_owner is self:
@@ -318,14 +325,12 @@ class Channel(LoopSocket):
             or not isinstance(message, (str, bytes, bytearray, memoryview))
         ):
             return self.send_otherwise(message, text)
-        assert self._writer is not None
-        self._sends += 1
-        self.write_bytes(self._writer.message(message, text))
+        self._send_message(message, text)
         if self.write_paused:
             return self.drain()
         return DONE
 
-    def send_nowait(self, message: DataLike, *, text: bool | None = None) -> None:
+    def send_nowait(self, message: Any, *, text: bool | None = None) -> None:
         """Send a message without waiting, whatever is unsent already.
 
         Watch ``buffered_amount``, or ``on_pause_writing``, to slow down.
@@ -333,15 +338,28 @@ class Channel(LoopSocket):
         Raises:
             ConnectionClosed: When the connection is closed or closing.
             ConcurrencyError: When a fragmented message is being sent.
-            TypeError: When ``message`` is neither ``str`` nor bytes-like.
+            TypeError: When ``message`` is neither ``str``, bytes-like nor prepared.
         """
         if not self.is_open:
             raise self.closed_error()
         if self.fragmenting:
             raise ConcurrencyError("cannot send: a fragmented message is being sent")
+        self._send_message(message, text)
+
+    def _send_message(self, message: Any, text: bool | None) -> None:
         assert self._writer is not None
-        self._sends += 1
-        self.write_bytes(self._writer.message(message, text))
+        if isinstance(message, (str, bytes, bytearray, memoryview)):
+            opcode, payload = message_payload(message, text)
+            frame = self._writer.frame(opcode, payload)
+            self.count_sent(1, len(payload))
+            self.write_bytes(frame)
+        else:
+            self.send_prepared(message, text)
+
+    def count_sent(self, messages: int, size: int) -> None:
+        """Count messages that are sent by ``write_bytes()``, and their payload."""
+        self._sends += messages
+        self._sent_payload += size
 
     def send_control(self, opcode: int, payload: BytesLike) -> None:
         """Send a control frame, whatever the state."""
@@ -469,6 +487,10 @@ class Channel(LoopSocket):
         """Wait until unsent bytes are below the low mark."""
         raise NotImplementedError
 
+    def send_prepared(self, message: Any, text: bool | None) -> None:
+        """Send what is neither ``str`` nor bytes-like, if it is prepared for that."""
+        raise NotImplementedError
+
     async def send_otherwise(self, message: Any, text: bool | None) -> None:
         """Send what ``send()`` cannot send at once, or raise what is wrong."""
         raise NotImplementedError
@@ -478,18 +500,19 @@ C = TypeVar("C", bound=Channel)
 
 
 def send_to_many(
-    channels: Iterable[C], frame: bytes
+    channels: Iterable[C], frame: bytes, size: int
 ) -> list[tuple[C, Exception | None]]:
     """Write a frame to the channels that take it as it is; pass over closed ones.
 
     Args:
         channels: Where to send it.
         frame: A whole message in one frame, not masked and not compressed.
+        size: Bytes of payload in it.
 
     Returns:
-        The channels that need a frame of their own, because they mask, have an
-        extension or are sending fragments, with ``None``; and those that failed, with
-        the exception.
+        The channels that are to be looked at, because they mask, have an extension,
+        are sending fragments, or have a backlog and cannot write, with ``None``; and
+        those that failed, with the exception.
 
     Raises:
         TypeError: When something else than a connection is among them.
@@ -501,10 +524,15 @@ def send_to_many(
         if not channel.is_open:
             continue
         writer = channel._writer
-        if channel.fragmenting or writer is None or not writer.is_plain:
+        if (
+            channel.fragmenting
+            or writer is None
+            or not writer.is_plain
+            or (channel.write_paused and channel.backlog is not None)
+        ):
             others.append((channel, None))
             continue
-        channel._sends += 1
+        channel.count_sent(1, size)
         try:
             channel.write_bytes(frame)
         except Exception as exc:

@@ -56,6 +56,8 @@ cdef class FrameReader:
     cdef object event_payload
     cdef object event_extra
     cdef readonly bint closed
+    cdef readonly uint64_t messages         # that were complete
+    cdef readonly uint64_t message_bytes    # of payload in them
     cdef readonly object error
 
     cdef void begin(self, const uint8_t *data, size_t n) noexcept
@@ -76,6 +78,7 @@ cdef class FrameReader:
     cdef int run_transform(self) except -2
     cdef int check_text_end(self) except -2
     cdef int check_close(self, bytes payload) except -2
+    cdef void count_message(self) noexcept
     cdef void reset_message(self) noexcept
     cdef int reserve(self, size_t extra) except -2
     cdef finished(self)

@@ -309,6 +309,8 @@ cdef class FrameReader:
         self.in_frame = False
         self.opcode = 0
         self.fragments = 0
+        self.messages += 1
+        self.message_bytes += n
         self.event_opcode = self.head.opcode
         self.event_extra = None
         if self.head.opcode == OP_BINARY:
@@ -338,6 +340,8 @@ cdef class FrameReader:
             self.event_payload = text
             return EVENT
         self.event_payload = None
+        self.messages -= 1
+        self.message_bytes -= n
         if bad < n:
             self.error = fail(Failure.UTF8, position=bad)
         else:
@@ -497,6 +501,7 @@ cdef class FrameReader:
             self.event_payload = self.finished()
             self.event_extra = bool(self.head.fin)
             if self.head.fin:
+                self.count_message()
                 self.reset_message()
             return EVENT
         if self.head.fin:
@@ -540,6 +545,7 @@ cdef class FrameReader:
                 <const uint8_t *>PyBytes_AS_STRING(payload), <size_t>len(payload), NULL
             )
         self.event_payload = payload
+        self.count_message()
         self.reset_message()
         return EVENT
 
@@ -596,6 +602,10 @@ cdef class FrameReader:
             self.error = fail(Failure.UTF8_TRUNCATED, size=self.size)
             return FAILED
         return NEED_DATA
+
+    cdef void count_message(self) noexcept:
+        self.messages += 1
+        self.message_bytes += self.size
 
     cdef void reset_message(self) noexcept:
         Py_XDECREF(self.message)

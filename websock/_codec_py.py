@@ -91,6 +91,8 @@ class FrameReader:
         "assemble",
         "closed",
         "error",
+        "message_bytes",
+        "messages",
     )
 
     def __init__(
@@ -111,6 +113,8 @@ class FrameReader:
         self.assemble = assemble
         self.error: Exception | None = None
         self.closed = False
+        self.messages = 0  # that were complete
+        self.message_bytes = 0  # of payload in them
 
         self._buffer = bytearray()  # input not consumed: a partial header
         self._pos = 0  # where it begins, while next() steps through it
@@ -351,6 +355,7 @@ class FrameReader:
         self._message = bytearray()
         self._complete = 0
         if head.fin:
+            self._count_message()
             self._reset_message()
         return event
 
@@ -367,12 +372,17 @@ class FrameReader:
             opcode = OP_CONT
         elif opcode == OP_TEXT:
             payload = self._message.decode()
+        self._count_message()
         self._reset_message()
         return (opcode, payload, extra)
 
     def _check_text_end(self) -> None:
         if self._opcode == OP_TEXT and not self._utf8.is_complete:
             raise fail(Failure.UTF8_TRUNCATED, size=self._size)
+
+    def _count_message(self) -> None:
+        self.messages += 1
+        self.message_bytes += self._size
 
     def _reset_message(self) -> None:
         self._opcode = 0
@@ -396,6 +406,15 @@ class FrameReader:
         utf8 = Utf8Validator()
         if utf8.feed(payload[2:]) >= 0 or not utf8.is_complete:
             raise fail(Failure.CLOSE_REASON)
+
+
+def message_payload(data: DataLike, text: bool | None) -> tuple[int, bytes]:
+    """Return the opcode and the payload of a message; ``FrameWriter.message()``."""
+    if isinstance(data, str):
+        return OP_BINARY if text is False else OP_TEXT, data.encode()
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        return OP_TEXT if text else OP_BINARY, bytes(data)
+    raise TypeError(f"message must be str or bytes-like, not {type(data).__name__}")
 
 
 def cut(data: bytes, ends: list[int]) -> list[bytes]:
@@ -441,17 +460,7 @@ class FrameWriter:
             TypeError: When ``data`` is neither ``str`` nor bytes-like.
             UnicodeEncodeError: When ``data`` has lone surrogates.
         """
-        if isinstance(data, str):
-            payload = data.encode()
-            opcode = OP_BINARY if text is False else OP_TEXT
-        elif isinstance(data, (bytes, bytearray, memoryview)):
-            payload = bytes(data)
-            opcode = OP_TEXT if text else OP_BINARY
-        else:
-            raise TypeError(
-                f"message must be str or bytes-like, not {type(data).__name__}"
-            )
-        return self.frame(opcode, payload, True)
+        return self.frame(*message_payload(data, text))
 
     def frame(self, opcode: int, payload: BytesLike, fin: bool = True) -> bytes:
         """Build one frame of any kind.

@@ -31,6 +31,8 @@ cdef class Inbox(Channel):
     cdef readonly Py_ssize_t queued
     cdef Py_ssize_t high                    # -1: no limit
     cdef Py_ssize_t low
+    cdef readonly size_t queued_size        # bytes in the queue, or characters of text
+    cdef size_t high_size
     cdef object waiter                      # the future that the receiver awaits
     cdef Recv receiver
     cdef bint processing                    # input is being parsed
@@ -39,6 +41,7 @@ cdef class Inbox(Channel):
     cdef bint dropping                      # no message is taken any more
     cdef public bint streaming
 
+    cdef bint over_high(self) noexcept
     cdef int put(self, object item) except -1
     cdef int wake(self, bint at_once) except -1
     cdef int finish_wait(self, bint at_once) except -1

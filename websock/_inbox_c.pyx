@@ -6,6 +6,8 @@
 import asyncio
 
 from cpython.object cimport PyObject
+from cpython.unicode cimport PyUnicode_GET_LENGTH
+from libc.stdint cimport SIZE_MAX
 
 from ._slots cimport (
     PYGEN_ERROR,
@@ -194,26 +196,40 @@ cdef class Messages:
 websock_set_steps(<PyTypeObject *>Recv, recv_send, recv_next)
 
 
+cdef size_t size_of(object item) noexcept:
+    """Return the bytes of a message, or the characters of a text."""
+    if type(item) is tuple:
+        item = (<tuple>item)[0]  # with its marks
+    if type(item) is str:
+        return <size_t>PyUnicode_GET_LENGTH(item)
+    return <size_t>len(<bytes>item)
+
+
 cdef class Inbox(Channel):
     """Messages that wait for ``recv()``, and who waits; see ``_inbox_py``."""
 
     def __cinit__(self, *args, **kwargs):
         self.high = -1
 
-    def init_inbox(self, on_message, queue_marks):
+    def init_inbox(self, on_message, queue_marks, queue_size):
         """Set up; call once, after ``init_channel()``."""
         self.on_message = on_message
         high, low = queue_marks
         self.high = -1 if high is None else high
         self.low = 0 if low is None else low
+        self.high_size = SIZE_MAX if queue_size is None else queue_size
 
     def set_on_message(self, on_message):
         """Deliver messages to a callback instead of the queue."""
         self.on_message = on_message
 
+    cdef bint over_high(self) noexcept:
+        """Whether the queue holds more than it should."""
+        return self.queued > self.high >= 0 or self.queued_size > self.high_size
+
     cdef int put(self, object item) except -1:
         """Queue a message; wake the receiver when that is more than enough."""
-        if self.is_closing and (self.dropping or self.queued > self.high >= 0):
+        if self.is_closing and (self.dropping or self.over_high()):
             # The program has said that it is done: nothing may pile up, and if some
             # messages are dropped, then all that follow.
             self.dropping = True
@@ -222,9 +238,10 @@ cdef class Inbox(Channel):
             self.queue = []
         self.queue.append(item)
         self.queued += 1
-        if self.queued > self.high >= 0:
+        self.queued_size += size_of(item)
+        if self.over_high():
             self.wake(True)
-            if self.queued > self.high and self.is_open:
+            if self.over_high() and self.is_open:
                 self.queue_full = True
         return 0
 
@@ -300,6 +317,7 @@ cdef class Inbox(Channel):
         queue[self.first] = None
         self.first += 1
         self.queued -= 1
+        self.queued_size -= size_of(item)
         if self.queued == 0:
             queue.clear()
             self.first = 0
@@ -311,7 +329,11 @@ cdef class Inbox(Channel):
 
     cdef int taken(self) except -1:
         """Read on when enough was taken."""
-        if self.queue_full and self.queued <= self.low:
+        if (
+            self.queue_full
+            and self.queued <= self.low
+            and self.queued_size <= self.high_size // 4
+        ):
             self.queue_full = False
             if self.processing:
                 self.loop.call_soon(self.read_on)

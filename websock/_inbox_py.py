@@ -173,12 +173,18 @@ class Messages:
         return Recv(self.inbox, None, ITERATE)
 
 
+def size_of(item: Any) -> int:
+    """Return the bytes of a message, or the characters of a text."""
+    return len(item[0] if type(item) is tuple else item)
+
+
 class Inbox(Channel):
     """Messages that wait for ``recv()``, and who waits for them."""
 
     __slots__ = (
         "_dropping",
         "_high",
+        "_high_size",
         "_low",
         "_on_message",
         "_processing",
@@ -187,6 +193,7 @@ class Inbox(Channel):
         "_reader",
         "_receiver",
         "_waiter",
+        "queued_size",
         "streaming",
     )
 
@@ -194,17 +201,22 @@ class Inbox(Channel):
         self,
         on_message: Callable[[Any, Any], Any] | None,
         queue_marks: tuple[int | None, int | None],
+        queue_size: int | None,
     ) -> None:
         """Set up; call once, after ``init_channel()``.
 
         Args:
             on_message: Callback ``(stream, message)``; ``None``: messages are queued.
             queue_marks: Messages in the queue at which reading stops and goes on.
+            queue_size: Bytes, and characters of text, in the queue at which reading
+                stops; it goes on at a quarter.
         """
         self._reader: FrameReader | None = None
         self._on_message = on_message
         self._high, self._low = queue_marks
         self._queue: deque[Any] = deque()
+        self.queued_size = 0  # bytes in the queue, or characters of text
+        self._high_size = queue_size
         self._waiter: asyncio.Future[None] | None = None
         self._receiver: Recv | None = None
         self._processing = False  # input is being parsed
@@ -222,7 +234,10 @@ class Inbox(Channel):
         self._on_message = on_message
 
     def _over_high(self) -> bool:
-        return self._high is not None and len(self._queue) > self._high
+        """Whether the queue holds more than it should."""
+        if self._high is not None and len(self._queue) > self._high:
+            return True
+        return self._high_size is not None and self.queued_size > self._high_size
 
     def _put(self, item: Any) -> None:
         """Queue a message; wake the receiver when that is more than enough."""
@@ -232,6 +247,7 @@ class Inbox(Channel):
             self._dropping = True
             return
         self._queue.append(item)
+        self.queued_size += size_of(item)
         if self._over_high():
             self._wake(True)
             if self._over_high() and self.is_open:
@@ -293,12 +309,17 @@ class Inbox(Channel):
     def _pop(self) -> Any:
         """Take the first message out of the queue."""
         item = self._queue.popleft()
+        self.queued_size -= size_of(item)
         self._taken()
         return item
 
     def _taken(self) -> None:
         """Read on when enough was taken."""
-        if self._queue_full and len(self._queue) <= (self._low or 0):
+        if (
+            self._queue_full
+            and len(self._queue) <= (self._low or 0)
+            and (self._high_size is None or self.queued_size <= self._high_size // 4)
+        ):
             self._queue_full = False
             if self._processing:
                 self.loop.call_soon(self.read_on)

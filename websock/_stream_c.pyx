@@ -13,7 +13,7 @@ could not take (``pending``).  Cost: no object per read; one per message.
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.stdint cimport uint8_t
+from libc.stdint cimport SIZE_MAX, uint8_t, uint64_t
 from libc.string cimport memcpy
 
 from ._channel_c cimport HOLD_FOR_WRITING
@@ -61,13 +61,16 @@ cdef class Stream(Inbox):
     cdef object pending_view                # memory lent while the shared one is in use
     cdef char phase                         # what arrives
     cdef bint ended                         # the peer sent EOF
+    cdef uint64_t received                  # bytes
 
     # -- set-up ----------------------------------------------------------------------
 
-    def init_stream(self, loop, on_message, queue_marks, write_marks):
+    def init_stream(
+        self, loop, on_message, queue_marks, write_marks, queue_size=None
+    ):
         """Set up; call once, before anything else."""
         self.init_channel(loop, write_marks)
-        self.init_inbox(on_message, queue_marks)
+        self.init_inbox(on_message, queue_marks, queue_size)
 
     def attach_socket(self, sock):
         """Own a connected non-blocking socket and begin to read from it."""
@@ -248,6 +251,7 @@ cdef class Stream(Inbox):
                 got = ws_sock_recv(self.fd, shared.read_buffer, READ_SIZE)
             if got > 0:
                 n = <size_t>got
+                self.received += n
                 if tail == NULL:
                     self.process(shared.read_buffer, n)
                 elif n <= room:
@@ -289,6 +293,7 @@ cdef class Stream(Inbox):
             view, self.pending_view = self.pending_view, None
             self.data_received(bytes(memoryview(view)[:n]))
             return
+        self.received += <size_t>n
         if self.must_hold() or self.pending is not None:
             self.hold(shared.read_buffer, <size_t>n)
             return
@@ -308,6 +313,7 @@ cdef class Stream(Inbox):
         cdef Py_buffer view
         cdef bint corked
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
+        self.received += <size_t>view.len
         try:
             if self.must_hold() or self.pending is not None:
                 self.hold(<const uint8_t *>view.buf, <size_t>view.len)
@@ -400,7 +406,7 @@ cdef class Stream(Inbox):
             elif self.queued or reader.ends is not None:
                 self.wake(True)
                 if self.is_open and (
-                    self.queued > self.high >= 0 or self.has_enough()
+                    self.over_high() or self.has_enough()
                 ):
                     self.queue_full = True
             finished = True
@@ -457,6 +463,18 @@ cdef class Stream(Inbox):
                 self.close_received(payload)
         return 0
 
+    def counters(self):
+        """Return what was received and sent; see ``_stream_py``."""
+        cdef FrameReader reader = self.reader
+        return (
+            0 if reader is None else reader.messages,
+            0 if reader is None else reader.message_bytes,
+            self.received,
+            self.sends,
+            self.sent_payload,
+            self.accepted - min(self.accepted, <uint64_t>self.buffered_amount),
+        )
+
     # -- the end ---------------------------------------------------------------------
 
     def mark_lost(self):
@@ -469,6 +487,7 @@ cdef class Stream(Inbox):
             pending = self.pending
             self.pending = None
             self.high = -1
+            self.high_size = SIZE_MAX
             self.held = 0
             self.queue_full = False
             try:

@@ -59,6 +59,7 @@ class Stream(Inbox):
         "_ended",
         "_pending",
         "_phase",
+        "_received",
     )
 
     # -- set-up ----------------------------------------------------------------------
@@ -69,6 +70,7 @@ class Stream(Inbox):
         on_message: Callable[[Any, Any], Any] | None,
         queue_marks: tuple[int | None, int | None],
         write_marks: tuple[int, int],
+        queue_size: int | None = None,
     ) -> None:
         """Set up; call once, before anything else.
 
@@ -77,13 +79,15 @@ class Stream(Inbox):
             on_message: Callback ``(stream, message)``; ``None``: messages are queued.
             queue_marks: Messages in the queue at which reading stops and goes on.
             write_marks: Unsent bytes at which ``send()`` waits and goes on.
+            queue_size: Bytes in the queue at which reading stops.
         """
         self.init_channel(loop, write_marks)
-        self.init_inbox(on_message, queue_marks)
+        self.init_inbox(on_message, queue_marks, queue_size)
         self._buffer: memoryview | None = None
         self._pending = b""  # input that was not parsed yet
         self._phase = HANDSHAKE
         self._ended = False  # the peer sent EOF
+        self._received = 0  # bytes
 
     def attach_socket(self, sock: socket.socket) -> None:
         """Own a connected non-blocking socket and begin to read from it."""
@@ -216,6 +220,7 @@ class Stream(Inbox):
                 self._ended = True
                 self.peer_ended()
                 return
+            self._received += len(data)
             self._process(data)
             if len(data) < READ_SIZE and not to_the_end:
                 return
@@ -242,6 +247,7 @@ class Stream(Inbox):
 
     def data_received(self, data: BytesLike) -> None:
         """Take input as an object; asyncio's ``Protocol``."""
+        self._received += len(data)
         if self._must_hold() or self._pending:
             if self._must_hold():
                 self._unwatch()
@@ -361,6 +367,23 @@ class Stream(Inbox):
                 self._phase = IGNORED
                 self.close_received(payload)
 
+    def counters(self) -> tuple[int, int, int, int, int, int]:
+        """Return what was received and sent.
+
+        Returns:
+            Messages received whole, bytes of payload in them, bytes received in all;
+            and the same of what was sent.  Payloads are counted without compression.
+        """
+        reader = self._reader
+        return (
+            0 if reader is None else reader.messages,
+            0 if reader is None else reader.message_bytes,
+            self._received,
+            self._sends,
+            self._sent_payload,
+            max(self._accepted - self.buffered_amount, 0),
+        )
+
     # -- the end ---------------------------------------------------------------------
 
     def mark_lost(self) -> None:
@@ -370,7 +393,7 @@ class Stream(Inbox):
         while self._pending and self._phase == FRAMES:
             # Nothing that arrived is lost: it was read, so it is bounded.
             pending, self._pending = self._pending, b""
-            self._high = None
+            self._high = self._high_size = None
             self._held = 0
             self._queue_full = False
             try:

@@ -582,7 +582,7 @@ class Protocol:
             max_message_size=self.max_message_size,
             max_fragment_size=self.max_fragment_size,
             max_fragments=max_fragments,
-            transform=self._make_transform(),
+            transform=self.transform,
             assemble=assemble,
         )
 
@@ -591,7 +591,7 @@ class Protocol:
 
         Only extensions have a state, and writers share it: make as many as you like.
         """
-        transform = self._make_transform()
+        transform = self.transform
         if self.side is SERVER and transform is None:
             return _PLAIN_WRITER
         return FrameWriter(mask=self.side is CLIENT, transform=transform)
@@ -736,8 +736,12 @@ class Protocol:
             self.logger.debug("> EOF")
         self.writes.append(SEND_EOF)
 
-    def _make_transform(self) -> Any:
-        # Reader and writer share it: an extension may keep one state for both.
+    @property
+    def transform(self) -> Any:
+        """What extensions do to payloads, ``None`` without; see ``transform.py``.
+
+        Reader and writer share it: an extension may keep one state for both.
+        """
         if self._transform is None and self.extensions:
             self._transform = make_transform(self.extensions)
         return self._transform

@@ -21,6 +21,7 @@ from ..frames import CloseCode
 from ..http11 import Request, Response, parse_request, parse_response
 from ..listener import Listener
 from ..protocol import CLOSED, OPEN, Protocol, State
+from ..slow import Backlog, SlowConsumer
 from ..timers import Timer
 from ..typing import LoggerLike, Subprotocol
 from .transport import SocketTransport
@@ -30,8 +31,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "HOLD_FOR_HANDSHAKE",
+    "MAX_QUEUE_BYTES",
     "ConnectionBase",
     "Marks",
+    "flow_options",
     "queue_marks",
     "write_marks",
 ]
@@ -39,6 +42,9 @@ __all__ = [
 # Reasons to hold input back, beside pause_reading().
 HOLD_FOR_WRITING = 2  # the stream's: a listener sends more than the peer reads
 HOLD_FOR_HANDSHAKE = 4
+
+MAX_QUEUE_BYTES = 4 * 1024 * 1024
+"""Bytes of messages, or characters of text, in the queue at which reading stops."""
 
 Marks = int | tuple[int | None, int | None] | None
 
@@ -74,6 +80,32 @@ def write_marks(write_limit: int | tuple[int, int | None]) -> tuple[int, int]:
     if not high >= low >= 0:
         raise ValueError(f"marks of write_limit: high {high}, low {low}")
     return high, low
+
+
+def flow_options(
+    max_queue_bytes: int | None, slow_consumer: SlowConsumer | None
+) -> dict[str, Any]:
+    """Check arguments of ``connect()`` and ``serve()``; return those that are set.
+
+    Connections are given no others, so that classes of programs need not know them.
+
+    Raises:
+        TypeError: When one has a wrong type.
+        ValueError: When one has a wrong value.
+    """
+    options: dict[str, Any] = {}
+    if max_queue_bytes != MAX_QUEUE_BYTES:
+        if max_queue_bytes is not None and max_queue_bytes < 0:
+            raise ValueError(f"max_queue_bytes must not be negative: {max_queue_bytes}")
+        options["max_queue_bytes"] = max_queue_bytes
+    if slow_consumer is not None:
+        if not isinstance(slow_consumer, SlowConsumer):
+            raise TypeError(
+                "slow_consumer must be a SlowConsumer, "
+                f"not {type(slow_consumer).__name__}"
+            )
+        options["slow_consumer"] = slow_consumer
+    return options
 
 
 class ConnectionLogger(logging.LoggerAdapter[Any]):
@@ -120,6 +152,8 @@ class ConnectionBase(Stream, asyncio.BufferedProtocol):
         max_queue: Marks = 16,
         write_limit: int | tuple[int, int | None] = 2**15,
         listener: Listener | None = None,
+        max_queue_bytes: int | None = MAX_QUEUE_BYTES,
+        slow_consumer: SlowConsumer | None = None,
     ) -> None:
         self.protocol = protocol
         self.ping_interval = ping_interval
@@ -150,7 +184,10 @@ class ConnectionBase(Stream, asyncio.BufferedProtocol):
             None if listener is None else listener.on_message,
             queue_marks(max_queue),
             write_marks(write_limit),
+            max_queue_bytes,
         )
+        if slow_consumer is not None:
+            self.backlog = Backlog(slow_consumer)
         if protocol.logger.isEnabledFor(logging.INFO):
             # What the protocol logs says which connection it is about.
             protocol.logger = self.logger
@@ -247,6 +284,11 @@ class ConnectionBase(Stream, asyncio.BufferedProtocol):
         self._response = response
 
     @property
+    def was_opened(self) -> bool:
+        """Whether the opening handshake succeeded, however it went on."""
+        return self._opened
+
+    @property
     def listener(self) -> Listener | None:
         """Object that is told what happens, if any."""
         return self._listener
@@ -292,6 +334,8 @@ class ConnectionBase(Stream, asyncio.BufferedProtocol):
     def _closing(self) -> None:
         """Send what the closing handshake asks for; from here on it is timed."""
         self.set_closing()
+        if self.backlog:
+            self.messages_dropped(self.backlog.clear())
         self.send_writes()
         self.expect_close()
 
@@ -382,6 +426,8 @@ class ConnectionBase(Stream, asyncio.BufferedProtocol):
                 timer.cancel()
         self._timer = self._close_timer = None
         self.protocol.receive_eof()
+        if self.backlog:
+            self.messages_dropped(self.backlog.clear())
         self._end_waits()
         if listener is not None and self._opened:
             rcvd = self.protocol.close_rcvd
@@ -565,6 +611,8 @@ class ConnectionBase(Stream, asyncio.BufferedProtocol):
         """Unsent bytes went below the low mark."""
         if self.io is not None:
             self.transport_paused(False)
+        if self.backlog:
+            self.send_backlog()
         waiters, self._drain_waiters = self._drain_waiters, None
         for waiter in waiters or ():
             if not waiter.done():
@@ -572,6 +620,25 @@ class ConnectionBase(Stream, asyncio.BufferedProtocol):
         if self._listener is not None:
             self.release_reading(HOLD_FOR_WRITING)
             self._call_listener("on_resume_writing")
+
+    def send_backlog(self) -> None:
+        """Send what waits for a slow peer, as far as it takes it."""
+        while (
+            self.backlog
+            and not self.write_paused
+            and self.is_open
+            and not self.fragmenting
+        ):
+            self.send_nowait(self.backlog.take())
+
+    def messages_dropped(self, count: int) -> None:
+        """Tell the program that messages for a slow peer were dropped."""
+        on_drop = self.backlog.settings.on_drop
+        if count and on_drop is not None:
+            try:
+                on_drop(self, count)
+            except Exception:
+                self.logger.exception("on_drop failed")
 
     async def drain(self) -> None:
         """Wait until unsent bytes are below the low mark.

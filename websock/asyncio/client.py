@@ -19,8 +19,10 @@ from ..http11 import USER_AGENT, Response
 from ..listener import Listener
 from ..protocol import CONNECTING, OPEN
 from ..redirect import find_location, is_same_origin, keep_for_others
+from ..slow import SlowConsumer
 from ..typing import LoggerLike, Origin, PathLike, Subprotocol
 from ..uri import WebSocketURI, parse_uri
+from .base import MAX_QUEUE_BYTES, flow_options
 from .connection import HOLD_FOR_HANDSHAKE, Connection, Marks, queue_marks, write_marks
 from .opening import open_connection
 from .options import check_options, listener_factory
@@ -70,6 +72,8 @@ class ClientConnection(Connection):
         max_queue: Marks = 16,
         write_limit: int | tuple[int, int | None] = 2**15,
         listener: Listener | None = None,
+        max_queue_bytes: int | None = MAX_QUEUE_BYTES,
+        slow_consumer: SlowConsumer | None = None,
     ) -> None:
         super().__init__(
             protocol,
@@ -79,6 +83,8 @@ class ClientConnection(Connection):
             max_queue=max_queue,
             write_limit=write_limit,
             listener=listener,
+            max_queue_bytes=max_queue_bytes,
+            slow_consumer=slow_consumer,
         )
         self._handshake_waiter: asyncio.Future[None] | None = None
 
@@ -240,6 +246,10 @@ class connect:
         listener: A :class:`~websock.Listener` that is told what happens, or a class
             or function without arguments that makes one for each connection. The
             connection then has no queue, so ``recv()`` is not for it.
+        max_queue_bytes: Bytes of messages, or characters of text, in the queue at which
+            reading stops; ``None`` for no limit.
+        slow_consumer: What becomes of messages that ``post()`` sends while the peer
+            reads too slowly.
         **kwargs: Options of the network connection, as for the loop's
             ``create_connection()``: ``host`` and ``port`` to connect elsewhere than
             ``uri`` says; ``sock``, a connected socket, to own from here on; ``ssl``,
@@ -283,6 +293,8 @@ class connect:
         logger: LoggerLike | None = None,
         create_connection: Callable[..., ClientConnection] | None = None,
         listener: Listener | Callable[[], Listener] | None = None,
+        max_queue_bytes: int | None = MAX_QUEUE_BYTES,
+        slow_consumer: SlowConsumer | None = None,
         **kwargs: Any,
     ) -> None:
         self.uri = uri
@@ -303,6 +315,7 @@ class connect:
             if value is not None:
                 Headers({name: value})
         queue_marks(max_queue)
+        more = flow_options(max_queue_bytes, slow_consumer)
         write_marks(write_limit)
         make_listener = listener_factory(listener)
 
@@ -325,7 +338,7 @@ class connect:
                 max_size=max_size,
                 logger=self.logger,
             )
-            options: dict[str, Any] = {}
+            options: dict[str, Any] = dict(more)
             if make_listener is not None:
                 options["listener"] = make_listener()
             return (create_connection or ClientConnection)(

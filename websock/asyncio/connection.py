@@ -9,6 +9,7 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Coroutine,
+    Hashable,
     Iterable,
     Mapping,
 )
@@ -16,12 +17,13 @@ from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
-from .._codec import FrameWriter
 from .._stream import send_to_many
-from ..constants import OP_BINARY, OP_CONT, OP_PING, OP_PONG, OP_TEXT
+from ..constants import OP_CONT, OP_PING, OP_PONG, OP_TEXT
 from ..exceptions import ConcurrencyError, ConnectionClosed
 from ..frames import Close, CloseCode
+from ..prepared import PreparedMessage, prepare
 from ..protocol import CONNECTING, OPEN
+from ..stats import ConnectionStats
 from ..typing import BytesLike, Data, DataLike
 from .base import (
     HOLD_FOR_HANDSHAKE,
@@ -88,10 +90,61 @@ class Connection(ConnectionBase):
 
         def send(
             self,
-            message: DataLike | Iterable[DataLike] | AsyncIterable[DataLike],
+            message: PreparedMessage
+            | DataLike
+            | Iterable[DataLike]
+            | AsyncIterable[DataLike],
             *,
             text: bool | None = None,
         ) -> Coroutine[Any, Any, None]: ...
+
+    async def recv_many(
+        self, maximum: int | None = None, *, decode: bool | None = None
+    ) -> list[Data]:
+        """Receive the messages that are there, at least one; waits for the first.
+
+        Args:
+            maximum: How many at most; ``None`` for all.
+            decode: As for ``recv()``.
+
+        Raises:
+            ConnectionClosed: When the connection is closed and the queue is empty.
+            ConcurrencyError: When another ``recv()`` or ``recv_streaming()`` waits.
+            ValueError: When ``maximum`` is below 1.
+
+        Cancelling is safe: messages already received stay in the queue.
+        """
+        if maximum is not None and maximum < 1:
+            raise ValueError(f"maximum must be at least 1, not {maximum}")
+        messages = [await self.recv(decode)]
+        # None of these waits: what is queued is received at once.
+        while self.queued and (maximum is None or len(messages) < maximum):
+            if decode is not True:
+                messages.append(await self.recv(decode))
+                continue
+            message = await self.recv()
+            if isinstance(message, bytes):
+                try:
+                    message = message.decode()
+                except UnicodeDecodeError as exc:
+                    self.decoding_failed(exc)  # the next recv() tells
+                    break
+            messages.append(message)
+        return messages
+
+    async def recv_latest(self, *, decode: bool | None = None) -> Data:
+        """Receive the newest message that is there, and drop those before it.
+
+        For state that is sent again and again, of which only the newest counts.
+
+        Args:
+            decode: As for ``recv()``.
+
+        Raises:
+            ConnectionClosed: When the connection is closed and the queue is empty.
+            ConcurrencyError: When another ``recv()`` or ``recv_streaming()`` waits.
+        """
+        return (await self.recv_many(decode=decode))[-1]
 
     @overload
     def recv_streaming(self, decode: Literal[True]) -> AsyncIterator[str]: ...
@@ -252,6 +305,75 @@ class Connection(ConnectionBase):
         if self.write_paused:
             await self.drain()
 
+    # -- peers that read too slowly ----------------------------------------------------
+
+    def post(
+        self,
+        message: PreparedMessage | DataLike,
+        *,
+        key: Hashable = None,
+        text: bool | None = None,
+    ) -> bool:
+        """Send a message without waiting; the slow-consumer policy has the last word.
+
+        With ``slow_consumer`` a message waits in the backlog while the peer reads too
+        slowly, or is dropped, see :class:`~websock.SlowConsumer`; without, it is
+        ``send_nowait()``.  What ``send()`` and ``send_nowait()`` send overtakes the
+        backlog.
+
+        Args:
+            message: ``str``, bytes-like, or what :func:`~websock.prepare` made.
+            key: What it is about, for the policy ``"latest"``.
+            text: ``True`` or ``False`` forces a text or a binary frame.
+
+        Returns:
+            Whether no message was dropped.
+
+        Raises:
+            ConnectionClosed: When the connection is closed or closing.
+            ConcurrencyError: When a fragmented message is being sent, without
+                ``slow_consumer``.
+            TypeError: When ``message`` is of none of these types.
+        """
+        backlog = self.backlog
+        if (
+            backlog is None
+            or not self.is_open
+            or not (self.write_paused or self.fragmenting or backlog)
+        ):
+            self.send_nowait(message, text=text)
+            return True
+        if not isinstance(message, PreparedMessage):
+            message = prepare(message, text=text)
+        dropped, is_too_slow = backlog.add(message, key)
+        if is_too_slow:
+            self.close_nowait(CloseCode.TRY_AGAIN_LATER, "too slow")
+        self.messages_dropped(dropped)
+        return not dropped
+
+    def send_prepared(self, message: Any, text: bool | None) -> None:
+        """Send a prepared message, or raise: it is of none of the types to send."""
+        if not isinstance(message, PreparedMessage):
+            raise TypeError(
+                f"message must be str or bytes-like, not {type(message).__name__}"
+            )
+        if text is not None:
+            raise TypeError("text is chosen in prepare(), not when it is sent")
+        frame = message.frame_for(self.protocol)
+        self.count_sent(1, len(message.payload))
+        self.write_bytes(frame)
+
+    def stats(self) -> ConnectionStats:
+        """Return what was sent and received so far, and what waits."""
+        return ConnectionStats(
+            *self.counters(),
+            dropped=0 if self.backlog is None else self.backlog.dropped,
+            queued=self.queued,
+            queued_size=self.queued_size,
+            buffered=self.buffered_amount,
+            latency=self.latency,
+        )
+
     # -- sending what takes more than one step -----------------------------------------
 
     async def _check_open(self) -> None:
@@ -269,6 +391,11 @@ class Connection(ConnectionBase):
         if isinstance(message, (str, bytes, bytearray, memoryview)):
             await self._wait_for_turn()
             await self.send(message, text=text)
+        elif isinstance(message, PreparedMessage):
+            await self._wait_for_turn()
+            self.send_prepared(message, text)
+            if self.write_paused:
+                await self.drain()
         elif isinstance(message, Mapping):
             # Iterating would send its keys, which nobody means.
             raise TypeError("message must not be a mapping")
@@ -320,18 +447,17 @@ class Connection(ConnectionBase):
             self.fragmenting = False
             self._fragment_done = None
             done.set_result(None)
+            if self.backlog:
+                self.send_backlog()
 
     async def _send_fragment(self, opcode: int, payload: BytesLike, fin: bool) -> None:
         # It may have been closed while the fragment was awaited.
         if not self.is_open:
             await self._check_open()
+        self.count_sent(int(fin), len(payload))
         self.write_bytes(self.protocol.make_writer().frame(opcode, payload, fin))
         if self.write_paused:
             await self.drain()
-
-
-# What servers without extensions send with.
-_PLAIN = FrameWriter(mask=False)
 
 
 def _retrieve_exception(waiter: asyncio.Future[float]) -> None:
@@ -341,50 +467,47 @@ def _retrieve_exception(waiter: asyncio.Future[float]) -> None:
 
 def broadcast(
     connections: Iterable[Connection],
-    message: DataLike,
+    message: PreparedMessage | DataLike,
     *,
     text: bool | None = None,
+    key: Hashable = None,
     raise_exceptions: bool = False,
 ) -> None:
     """Send a message to many connections, without waiting for any.
 
-    Connections that are not open are passed over.  Those that fail, or are in the
-    middle of a fragmented message, are logged and passed over.
+    It is framed once, and compressed once where connections compress alike; see
+    :func:`~websock.prepare`.  Connections that are not open are passed over.  Those
+    that fail, or are in the middle of a fragmented message, are logged and passed over.
+    Those that read too slowly are treated as their ``slow_consumer`` says.
 
     Args:
         connections: Where to send it.
-        message: ``str`` goes out as text, bytes-like as binary.
+        message: ``str`` goes out as text, bytes-like as binary; or what
+            :func:`~websock.prepare` made.
         text: ``True`` or ``False`` forces a text or a binary frame.
+        key: What it is about, for ``SlowConsumer("latest")``.
         raise_exceptions: Raise what went wrong, as an ``ExceptionGroup``, at the end.
 
     Raises:
-        TypeError: When ``message`` is neither ``str`` nor bytes-like.
+        TypeError: When ``message`` is of none of these types.
         UnicodeEncodeError: When it has lone surrogates.
     """
-    if not isinstance(message, (str, bytes, bytearray, memoryview)):
-        raise TypeError(
-            f"message must be str or bytes-like, not {type(message).__name__}"
-        )
-    opcode = OP_BINARY
-    payload: BytesLike
-    if isinstance(message, str):
-        payload = message.encode()
-        if text is not False:
-            opcode = OP_TEXT
-    else:
-        payload = message
-        if text:
-            opcode = OP_TEXT
+    if not isinstance(message, PreparedMessage):
+        message = prepare(message, text=text)
+    elif text is not None:
+        raise TypeError("text is chosen in prepare(), not when it is sent")
     failures: list[Exception] = []
-    # One frame for all, but for those that mask, compress or send fragments.
-    for connection, exc in send_to_many(connections, _PLAIN.frame(opcode, payload)):
+    others = send_to_many(connections, message.frame(), len(message.payload))
+    for connection, exc in others:
         try:
             if exc is not None:
                 raise exc
-            if connection.fragmenting:
+            if connection.backlog is not None:
+                connection.post(message, key=key)
+            elif connection.fragmenting:
                 raise ConcurrencyError("sending a fragmented message")
-            writer = connection.protocol.make_writer()
-            connection.write_bytes(writer.frame(opcode, payload))
+            else:
+                connection.send_prepared(message, None)
         except Exception as failure:
             failures.append(_skipped(connection, failure, raise_exceptions))
     if failures and raise_exceptions:

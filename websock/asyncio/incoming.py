@@ -13,7 +13,9 @@ from ..http11 import Request, Response
 from ..listener import Listener
 from ..protocol import CONNECTING, OPEN
 from ..server import ServerProtocol
+from ..slow import SlowConsumer
 from ..typing import StatusLike
+from .base import MAX_QUEUE_BYTES
 from .connection import HOLD_FOR_HANDSHAKE, Connection, Marks
 
 if TYPE_CHECKING:
@@ -63,6 +65,8 @@ class ServerConnection(Connection):
         max_queue: Marks = 16,
         write_limit: int | tuple[int, int | None] = 2**15,
         listener: Listener | None = None,
+        max_queue_bytes: int | None = MAX_QUEUE_BYTES,
+        slow_consumer: SlowConsumer | None = None,
     ) -> None:
         super().__init__(
             protocol,
@@ -72,6 +76,8 @@ class ServerConnection(Connection):
             max_queue=max_queue,
             write_limit=write_limit,
             listener=listener,
+            max_queue_bytes=max_queue_bytes,
+            slow_consumer=slow_consumer,
         )
         self.server = server
         self.accepted_at: float | None = None

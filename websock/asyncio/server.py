@@ -22,8 +22,11 @@ from ..http11 import SERVER, Request, Response
 from ..listener import Listener
 from ..protocol import CONNECTING
 from ..server import ServerProtocol
+from ..slow import SlowConsumer
+from ..stats import ServerStats
 from ..typing import LoggerLike, Origin, PathLike, Subprotocol
 from .auth import basic_auth
+from .base import MAX_QUEUE_BYTES, flow_options
 from .checks import (
     check_callables,
     check_limits,
@@ -61,6 +64,20 @@ ProcessResponse = Callable[
 ]
 
 
+# What stats() sums up, in the order of Stream.counters() from the third on.
+_TOTALS = (
+    "connections_total",
+    "handshakes_failed",
+    "messages_received",
+    "payload_received",
+    "bytes_received",
+    "messages_sent",
+    "payload_sent",
+    "bytes_sent",
+    "dropped",
+)
+
+
 class Server:
     """A running WebSocket server; ``serve()`` makes it.
 
@@ -93,6 +110,7 @@ class Server:
         self.logger = logging.getLogger("websock.server") if logger is None else logger
         self.all_connections: set[ServerConnection] = set()
         self.handler_tasks: set[asyncio.Task[None]] = set()
+        self._totals = [0] * len(_TOTALS)  # of connections that are closed
         self._close_task: asyncio.Task[None] | None = None
         self._closed: asyncio.Future[None] = self.loop.create_future()
         self._idle: asyncio.Future[None] | None = None
@@ -111,6 +129,9 @@ class Server:
     def remove_connection(self, connection: ServerConnection) -> None:
         """Forget a connection that is closed."""
         self.all_connections.discard(connection)
+        self._totals[0 if connection.was_opened else 1] += 1
+        for number, count in enumerate(_counts(connection), 2):
+            self._totals[number] += count
         self._check_idle()
 
     def add_task(self, task: asyncio.Task[None]) -> None:
@@ -174,6 +195,24 @@ class Server:
     def connections(self) -> set[ServerConnection]:
         """Connections that are open; made anew at each access."""
         return {c for c in self.all_connections if c.is_open}
+
+    def stats(self) -> ServerStats:
+        """Return what was sent and received so far, and what waits."""
+        totals = self._totals.copy()
+        connections = list(self.all_connections)
+        for connection in connections:
+            totals[0] += connection.was_opened
+            for number, count in enumerate(_counts(connection), 2):
+                totals[number] += count
+        latencies = [c.latency for c in connections if c.latency] or [0.0]
+        return ServerStats(
+            connections=sum(connection.is_open for connection in connections),
+            **dict(zip(_TOTALS, totals, strict=True)),
+            queued=sum(connection.queued for connection in connections),
+            buffered=sum(connection.buffered_amount for connection in connections),
+            latency=sum(latencies) / len(latencies),
+            latency_max=max(latencies),
+        )
 
     @property
     def sockets(self) -> tuple[Any, ...]:
@@ -276,6 +315,11 @@ class Server:
         await self.wait_closed()
 
 
+def _counts(connection: ServerConnection) -> tuple[int, ...]:
+    backlog = connection.backlog
+    return (*connection.counters(), 0 if backlog is None else backlog.dropped)
+
+
 async def _await(awaitable: Awaitable[None]) -> None:
     await awaitable
 
@@ -337,6 +381,10 @@ class serve:
             and where it goes on.
         logger: Logger; by default ``websock.server``.
         create_connection: Class of the connections.
+        max_queue_bytes: Bytes of messages, or characters of text, in the queue of a
+            connection at which reading stops; ``None`` for no limit.
+        slow_consumer: What becomes of messages for a peer that reads too slowly, when
+            they are sent with ``post()`` or ``broadcast()``.
         **kwargs: Other arguments of ``loop.create_server()``: ``ssl``, ``sock``,
             ``family``, ``backlog``, ``reuse_port``, ``start_serving`` ...
 
@@ -372,6 +420,8 @@ class serve:
         write_limit: int | tuple[int, int | None] = 2**15,
         logger: LoggerLike | None = None,
         create_connection: type[ServerConnection] | None = None,
+        max_queue_bytes: int | None = MAX_QUEUE_BYTES,
+        slow_consumer: SlowConsumer | None = None,
         **kwargs: Any,
     ) -> None:
         if subprotocols is not None:
@@ -398,6 +448,7 @@ class serve:
             max_size,
         )
         queue_marks(max_queue)
+        more = flow_options(max_queue_bytes, slow_consumer)
         write_marks(write_limit)
         if isinstance(host, Iterable) and not isinstance(host, (str, bytes)):
             host = tuple(host)
@@ -452,6 +503,7 @@ class serve:
                 max_queue=max_queue,
                 write_limit=write_limit,
                 **listener,
+                **more,
             )
             return connection
 
