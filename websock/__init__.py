@@ -9,6 +9,7 @@ API, and ``websock.BACKEND`` says which engine runs: ``"c"`` or ``"py"``.
 """
 
 from ._compat import BACKEND
+from .asyncio.byte_streams import open_stream
 from .asyncio.client import ClientConnection, connect, unix_connect
 from .asyncio.router import route, unix_route
 from .asyncio.server import (
@@ -19,6 +20,7 @@ from .asyncio.server import (
     serve,
     unix_serve,
 )
+from .asyncio.web_stream import WebSocketStream
 from .client import ClientProtocol
 from .datastructures import Headers, HeadersLike, MultipleValuesError
 from .exceptions import (
@@ -139,10 +141,12 @@ __all__ = [
     "TooManyFragments",
     "TooManyHeaders",
     "WebSocketException",
+    "WebSocketStream",
     "__version__",
     "basic_auth",
     "broadcast",
     "connect",
+    "open_stream",
     "prepare",
     "route",
     "serve",

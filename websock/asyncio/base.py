@@ -122,7 +122,6 @@ class ConnectionBase(Stream, asyncio.BufferedProtocol):
         "_close_timer",
         "_connection_exc",
         "_drain_waiters",
-        "_fragment_done",
         "_listener",
         "_logger",
         "_lost_waiters",
@@ -136,6 +135,7 @@ class ConnectionBase(Stream, asyncio.BufferedProtocol):
         "_timer",
         "_transport",
         "close_timeout",
+        "fragment_done",
         "latency",
         "ping_interval",
         "ping_timeout",
@@ -175,7 +175,7 @@ class ConnectionBase(Stream, asyncio.BufferedProtocol):
         self._connection_exc: BaseException | None = None
         self._drain_waiters: list[asyncio.Future[None]] | None = None
         self._lost_waiters: list[asyncio.Future[None]] | None = None
-        self._fragment_done: asyncio.Future[None] | None = None
+        self.fragment_done: asyncio.Future[None] | None = None
         self._pings: dict[bytes, tuple[asyncio.Future[float] | None, float]] | None
         self._pings = None
         self._ping_sent: bytes | None = None  # the keepalive ping that waits

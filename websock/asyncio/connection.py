@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from .._stream import send_to_many
-from ..constants import OP_CONT, OP_PING, OP_PONG, OP_TEXT
+from ..constants import OP_PING, OP_PONG, OP_TEXT
 from ..exceptions import ConcurrencyError, ConnectionClosed
 from ..frames import Close, CloseCode
 from ..prepared import PreparedMessage, prepare
@@ -32,6 +32,7 @@ from .base import (
     queue_marks,
     write_marks,
 )
+from .message_streams import MessageReader, MessageWriter
 from .payloads import (
     AsAsync,
     control_payload,
@@ -305,6 +306,25 @@ class Connection(ConnectionBase):
         if self.write_paused:
             await self.drain()
 
+    # -- streams -----------------------------------------------------------------------
+
+    def send_stream(self, *, text: bool | None = None) -> MessageWriter:
+        """Send one message in parts; see :class:`MessageWriter`.
+
+        Args:
+            text: ``True`` or ``False`` forces a text or a binary message; by default
+                the first part decides.
+        """
+        return MessageWriter(self, text)
+
+    def recv_stream(self, *, decode: bool | None = None) -> MessageReader:
+        """Receive one message in parts; see :class:`MessageReader`.
+
+        Args:
+            decode: ``True`` forces text, ``False`` forces bytes.
+        """
+        return MessageReader(self, decode)
+
     # -- peers that read too slowly ----------------------------------------------------
 
     def post(
@@ -389,10 +409,10 @@ class Connection(ConnectionBase):
     ) -> None:
         """Send what ``send()`` cannot send at once, or raise what is wrong."""
         if isinstance(message, (str, bytes, bytearray, memoryview)):
-            await self._wait_for_turn()
+            await self.wait_for_turn()
             await self.send(message, text=text)
         elif isinstance(message, PreparedMessage):
-            await self._wait_for_turn()
+            await self.wait_for_turn()
             self.send_prepared(message, text)
             if self.write_paused:
                 await self.drain()
@@ -409,10 +429,11 @@ class Connection(ConnectionBase):
                 f"not {type(message).__name__}"
             )
 
-    async def _wait_for_turn(self) -> None:
+    async def wait_for_turn(self) -> None:
+        """Wait until no fragmented message is being sent."""
         while self.fragmenting:
-            assert self._fragment_done is not None
-            await asyncio.shield(self._fragment_done)
+            assert self.fragment_done is not None
+            await asyncio.shield(self.fragment_done)
         await self._check_open()
 
     async def _send_fragments(
@@ -420,37 +441,19 @@ class Connection(ConnectionBase):
     ) -> None:
         """Send a message in fragments (RFC 6455, 5.4)."""
         iterator = fragments.__aiter__()
-        await self._wait_for_turn()
+        await self.wait_for_turn()
         try:
             fragment = await anext(iterator)
         except StopAsyncIteration:
             return
-        opcode, payload = fragment_payload(fragment, text)
-        is_text = isinstance(fragment, str)
-        await self._wait_for_turn()
-        self.fragmenting = True
-        done = self._fragment_done = self.loop.create_future()
-        try:
-            await self._send_fragment(opcode, payload, False)
+        fragment_payload(fragment, text)  # if it raises, nothing has begun
+        async with MessageWriter(self, text) as writer:
+            await writer.write(fragment)
             async for fragment in iterator:
-                if isinstance(fragment, str) is not is_text:
-                    raise TypeError("fragments must be all str or all bytes-like")
-                _, payload = fragment_payload(fragment, text)
-                await self._send_fragment(OP_CONT, payload, False)
-            await self._send_fragment(OP_CONT, b"", True)
-        except BaseException:
-            # The message cannot be ended, nor can another one be begun.
-            if self.is_open:
-                self.fail(CloseCode.INTERNAL_ERROR, "error in fragmented message")
-            raise
-        finally:
-            self.fragmenting = False
-            self._fragment_done = None
-            done.set_result(None)
-            if self.backlog:
-                self.send_backlog()
+                await writer.write(fragment)
 
-    async def _send_fragment(self, opcode: int, payload: BytesLike, fin: bool) -> None:
+    async def send_fragment(self, opcode: int, payload: BytesLike, fin: bool) -> None:
+        """Send a frame of a message; waits while the peer does not read."""
         # It may have been closed while the fragment was awaited.
         if not self.is_open:
             await self._check_open()
