@@ -11,6 +11,7 @@ API, and ``websock.BACKEND`` says which engine runs: ``"c"`` or ``"py"``.
 from ._compat import BACKEND
 from .asyncio.byte_streams import open_stream
 from .asyncio.client import ClientConnection, connect, unix_connect
+from .asyncio.resilient import Resilient, resilient
 from .asyncio.router import route, unix_route
 from .asyncio.server import (
     Server,
@@ -125,6 +126,7 @@ __all__ = [
     "ProtocolError",
     "ProxyError",
     "Request",
+    "Resilient",
     "RequestLineTooLong",
     "Response",
     "SecurityError",
@@ -148,6 +150,7 @@ __all__ = [
     "connect",
     "open_stream",
     "prepare",
+    "resilient",
     "route",
     "serve",
     "unix_connect",
