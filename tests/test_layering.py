@@ -69,6 +69,7 @@ LAYERS: dict[str, int] = {
     "asyncio": 4,
     "__init__": 5,
     # L5: other libraries, and commands.
+    "testing": 5,
     "speedups": 5,
     "report": 5,
     "doctor": 5,

@@ -510,6 +510,16 @@ class serve:
         self._factory = factory
         self._server: Server | None = None
 
+    def make_server(
+        self, listening: Any
+    ) -> tuple[Server, Callable[[Server], ServerConnection]]:
+        """Make the server, and what makes its connections; nothing listens yet.
+
+        Args:
+            listening: The listening sockets, or what stands for them.
+        """
+        return Server(self._handler, listening, **self._settings), self._factory
+
     async def _serve(self) -> Server:
         loop = asyncio.get_running_loop()
         listening = Listening(
@@ -519,7 +529,7 @@ class serve:
             **self._kwargs,
         )
         await listening.bind()
-        server = Server(self._handler, listening, **self._settings)
+        server, _ = self.make_server(listening)
         try:
             if self._start_serving:
                 await listening.start(server)
