@@ -72,8 +72,7 @@ LAYERS: dict[str, int] = {
     "testing": 5,
     "speedups": 5,
     "report": 5,
-    "doctor": 5,
-    "run": 5,
+    "commands": 5,
     "__main__": 6,
 }
 #: What the sans-IO layers must do without; frameworks of input and output, and time.

@@ -1,6 +1,6 @@
 """``python -m websock``: what is installed, and commands.
 
-A command is a module of the package with a function ``add_command()``, which adds a
+A command is a module of ``commands`` with a function ``add_command()``, which adds a
 parser whose default ``run`` is called with the parsed arguments.  It is imported only
 when there is a command on the command line.
 """
@@ -11,9 +11,8 @@ import argparse
 import sys
 from importlib import import_module
 
+from .commands import NAMES
 from .report import report
-
-COMMANDS = ("run", "doctor")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -23,8 +22,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         description="Without a command: say what is installed and what it runs on.",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name in COMMANDS:
-        import_module(f"websock.{name}").add_command(commands)
+    for name in NAMES:
+        import_module(f"websock.commands.{name}").add_command(commands)
     return parser.parse_args(arguments)
 
 

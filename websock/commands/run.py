@@ -19,12 +19,12 @@ from io import open_code
 from types import CodeType, ModuleType, TracebackType
 from typing import Any
 
-from . import speedups
+from .. import speedups
 
 __all__ = ["add_command", "run_module", "run_script"]
 
 # Files whose frames are above those of the program.
-_PACKAGE = os.path.dirname(os.path.abspath(__file__))
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _ABOVE = frozenset(
     (
         "<frozen runpy>",

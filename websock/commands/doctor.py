@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from importlib import import_module, metadata
 from importlib.util import find_spec
 
-from . import speedups
-from .extensions import deflate
-from .report import report
+from .. import speedups
+from ..extensions import deflate
+from ..report import report
 
 __all__ = ["add_command", "zlib_name"]
 
