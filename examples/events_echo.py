@@ -1,0 +1,91 @@
+"""An echo server as Node's documentation shows it: pages and WebSockets on one port.
+
+The HTTP server is a few lines on ``asyncio.start_server``.  It serves one page, and
+gives requests for WebSockets away.  Open http://localhost:8080/ in a browser.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from websock.events import WebSocketRequest, WebSocketServer, is_upgrade
+
+PAGE = Path(__file__).with_name("events_echo.html")
+
+
+def make_server(port: int) -> WebSocketServer:
+    # Without a host: it does not listen, others hand connections over to it.
+    # Accepting every request would let any page use this server.
+    server = WebSocketServer(auto_accept=False)
+    allowed = (f"http://localhost:{port}", f"http://127.0.0.1:{port}")
+
+    @server.on("request")
+    def on_request(request: WebSocketRequest) -> None:
+        if request.origin not in allowed:
+            request.reject(403, "origin is not allowed")
+            print("rejected a connection from", request.origin)
+            return
+        connection = request.accept("echo-protocol", request.origin)
+        print("accepted a connection from", connection.remote_address)
+
+        @connection.on("message")
+        def on_message(message: str | bytes) -> None:
+            if isinstance(message, str):
+                print("received text:", message[:60])
+                connection.send_utf8(message)
+            else:
+                print("received", len(message), "bytes")
+                connection.send_bytes(message)
+
+        @connection.on("close")
+        def on_close(code: int, reason: str) -> None:
+            print("disconnected", connection.remote_address, code, reason)
+
+    return server
+
+
+async def answer(
+    server: WebSocketServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    """Answer one request, of whatever kind."""
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+        if is_upgrade(head):
+            await server.handle_upgrade(reader, writer, head)
+            return
+        status, body = b"404 Not Found", b"There is one page only: /\n"
+        if head.startswith(b"GET / "):
+            status, body = b"200 OK", PAGE.read_bytes()
+        writer.write(
+            b"HTTP/1.1 %s\r\nConnection: close\r\nContent-Length: %d\r\n"
+            b"Content-Type: text/html; charset=utf-8\r\n\r\n" % (status, len(body))
+        )
+        writer.write(body)
+        await writer.drain()
+    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
+        pass
+    finally:
+        writer.close()
+
+
+async def start(port: int) -> tuple[WebSocketServer, asyncio.Server]:
+    http = await asyncio.start_server(
+        lambda reader, writer: answer(server, reader, writer), "localhost", port
+    )
+    server = make_server(http.sockets[0].getsockname()[1])
+    return server, http
+
+
+async def main() -> None:
+    server, http = await start(8080)
+    print("http://localhost:8080/, Ctrl-C ends")
+    async with server, http:
+        await http.serve_forever()
+
+
+if __name__ == "__main__":
+    try:
+        asyncio.run(main())
+    except KeyboardInterrupt:
+        pass
