@@ -961,14 +961,15 @@ class TestFactories:
             (factory,) = enable_client_permessage_deflate(given_)
             assert factory.get_request_params() == [(C_BITS, None)]
             extension: Any = factory.process_response_params([], [])
-            assert extension.compress_settings == {"memLevel": 5}
+            assert extension.compress_settings == {"memLevel": 5, "level": 3}
 
     def test_server_default(self) -> None:
         for given_ in (None, []):
             (factory,) = enable_server_permessage_deflate(given_)
             answer, extension = factory.process_request_params([(C_BITS, None)], [])
             assert answer == [(S_BITS, "12"), (C_BITS, "12")]
-            assert extension == deflate(False, False, 12, 12, {"memLevel": 5})
+            settings = {"memLevel": 5, "level": 3}
+            assert extension == deflate(False, False, 12, 12, settings)
 
     def test_what_is_there_stays(self) -> None:
         client = [ClientPerMessageDeflateFactory()]

@@ -461,8 +461,10 @@ class ServerPerMessageDeflateFactory(ServerExtensionFactory):
 
 # 12 bits and level 5 take about 45 KiB for a connection that uses both directions,
 # the defaults of zlib about 300 KiB, and small messages become little smaller by it.
+# Level 3 is the last that takes the first match it finds: JSON of 1 KiB takes 10 us
+# instead of zlib's usual 14.5 us (level 6), and becomes 4 % longer, 259 bytes for 250.
 _WINDOW = 12
-_SETTINGS = {"memLevel": 5}
+_SETTINGS = {"memLevel": 5, "level": 3}
 
 
 def enable_client_permessage_deflate(
