@@ -477,6 +477,82 @@ def test_buffered_amount(run: Run, compression: Any) -> None:
     run(main())
 
 
+def test_control_frames_are_not_counted(run: Run) -> None:
+    """Pings and the close frame go out behind messages, and are none."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(peer.accept())
+        await stop.wait()
+        peer.reset()
+
+    stop = asyncio.Event()
+
+    async def main() -> None:
+        async with scripted(script) as server:
+            ws = WebSocket(
+                server.uri, compression=None, ping_interval=0.2, ping_timeout=None
+            )
+            await ws.opened
+            assert ws._ws is not None
+            ws.send(bytes(2**26))  # more than systems take
+            amount = 0
+            while amount != ws.bufferedAmount:
+                amount = ws.bufferedAmount
+                await asyncio.sleep(0.3)
+            assert 0 < amount < 2**26
+            ws.send(b"123")
+            amount += 3
+            assert ws.bufferedAmount == amount
+            size = ws._ws.control_size
+            await asyncio.sleep(1)
+            assert ws._ws.control_size > size  # pings, of ten bytes each
+            assert ws.bufferedAmount == amount
+            ws.send("é")
+            amount += 2
+            ws.close(1000, "enough")
+            assert ws.bufferedAmount == amount
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert ws.bufferedAmount == amount
+            ws.send("é")
+            amount += 2
+            assert ws.bufferedAmount == amount
+            stop.set()
+            assert (await ws.closed).code == 1006
+            assert ws.bufferedAmount == amount
+
+    run(main())
+
+
+def test_callbacks_set_after_opened(run: Run) -> None:
+    """Messages that come with the opening handshake wait for those who await it."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(peer.accept(rest=frame(1, b"hello") + frame(8, b"\x03\xe8bye")))
+        await say_bye(peer)
+
+    async def plainly(ws: WebSocket) -> None:
+        assert await ws.opened is ws
+
+    async def bounded(ws: WebSocket) -> None:
+        assert await asyncio.wait_for(ws.opened, 30) is ws
+
+    async def main() -> None:
+        async with scripted(script) as server:
+            for wait in (plainly, bounded):
+                ws = WebSocket(server.uri)
+                await wait(ws)
+                log = Log(ws)
+                event = await ws.closed
+                assert (event.code, event.reason, event.wasClean) == (1000, "bye", True)
+                assert log.types == ["message", "close"]
+                assert log.messages.get_nowait() == "hello"
+
+    run(main())
+
+
 def test_what_was_never_sent_stays_counted(run: Run) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()

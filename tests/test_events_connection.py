@@ -338,6 +338,53 @@ def test_a_paused_connection_is_told_of_its_end(run: Run) -> None:
     run(main())
 
 
+@pytest.mark.parametrize("assemble", [True, False])
+@pytest.mark.parametrize("how", ["close", "close_all_connections", "shut_down"])
+def test_closing_ends_a_pause(run: Run, how: str, assemble: bool) -> None:
+    """Or the peer's close frame would be read when the time for it is over."""
+
+    async def main() -> None:
+        server, log = make(assemble_fragments=assemble, close_timeout=None)
+        async with server, raw(server) as client:
+            await client.open()
+            connection = await log.accepted.get()
+            connection.pause()
+            await client.message("before")
+            closing = getattr(connection if how == "close" else server, how)
+            result = closing(4000, "enough")
+            end = asyncio.create_task(client.closing())
+            if result is not None:
+                await result
+            assert await end == (4000, "enough")
+            assert (await log.next())[0] == ("message" if assemble else "frame")
+            assert await log.next() == ("close", 4000, "enough")
+
+    run(main())
+
+
+def test_a_pause_longer_than_pings_may_take(run: Run) -> None:
+    async def main() -> None:
+        server, log = make(ping_interval=0.05, ping_timeout=0.2)
+        async with server, raw(server) as client:
+            await client.open()
+            connection = await log.accepted.get()
+            connection.pause()
+            opcode, payload = await client.frame()
+            assert opcode == PING
+            await client.send(masked(PONG, payload))
+            await asyncio.sleep(0.5)
+            assert log.events == []
+            assert connection.connected
+            connection.resume()
+            assert await log.next() == ("pong", payload)
+            # And from now on pongs are awaited as ever.
+            assert (await client.frame())[0] == PING
+            assert await client.closing() == (1011, "keepalive ping timeout")
+            assert (await log.until("close"))[1] in (1006, 1011)
+
+    run(main())
+
+
 # -- the end ---------------------------------------------------------------------------
 
 

@@ -30,7 +30,8 @@ class BufferedAmount:
         # Messages that were not sent at once: where they end, and their size.
         self._noted: deque[tuple[int, int]] = deque()
         self._total = 0  # the sum of their sizes
-        self._place = 0  # where the unsent bytes end, counted from the beginning
+        # Where the unsent bytes end, from the beginning and without control frames.
+        self._place = 0
         self._turn = -1  # what is told until the loop's turn is over; -1: unknown
         self._lost = 0  # sent when it was too late
         self._fixed: int | None = None  # unsent at the end of the connection
@@ -47,7 +48,7 @@ class BufferedAmount:
         after = ws.buffered_amount
         if after:
             self._place += max(after - before, 0)
-            self._noted.append((self._place, size))
+            self._noted.append((self._place + ws.control_size, size))
             self._total += size
         else:
             self._forget()
@@ -78,8 +79,7 @@ class BufferedAmount:
         if not unsent:
             self._forget()
             return 0
-        # Pings and pongs among the unsent bytes make this too low, until they are gone.
-        sent = self._place - unsent
+        sent = self._place + ws.control_size - unsent
         while noted and noted[0][0] <= sent:
             self._total -= noted.popleft()[1]
         if not noted or ws.protocol.extensions:

@@ -218,7 +218,8 @@ class WebSocket(EventTarget):
     def opened(self) -> asyncio.Future[WebSocket]:
         """A future of this object, once it is open.
 
-        Awaiting it raises what went wrong when the connection cannot be opened.
+        Awaiting it raises what went wrong when the connection cannot be opened.  Who
+        awaits it from the beginning can set callbacks then: no message comes before.
         """
         waiter = self._wait(0)
         if self._ws is not None:
@@ -260,10 +261,16 @@ class WebSocket(EventTarget):
             return
         self._ws = ws
         self._state = OPEN
-        for waiter in self._waiters[0]:
-            if not waiter.done():
-                waiter.set_result(self)
-        self._waiters[0].clear()
+        if self._waiters[0]:
+            # Who awaited this may set callbacks now: messages come two turns of the
+            # loop later, time enough for wait_for() too.
+            loop = asyncio.get_running_loop()
+            ws.pause_reading()
+            for waiter in self._waiters[0]:
+                if not waiter.done():
+                    waiter.set_result(self)
+            self._waiters[0].clear()
+            loop.call_soon(loop.call_soon, ws.resume_reading)
         self.dispatchEvent(Event("open"))
 
     def _message(self, message: Data) -> None:

@@ -169,9 +169,11 @@ class WebSocketConnection(EventEmitter):
     def pause(self) -> None:
         """Deliver nothing and read nothing until ``resume()``.
 
-        The peer then notices that it can send no more.
+        The peer then notices that it can send no more.  Pongs are not read either, so
+        ``ping_timeout`` begins anew with ``resume()``.
         """
         self.ws.pause_reading()
+        self.ws.is_deaf = True
         if self._paused is None:
             self._paused = self.ws.loop.create_future()
 
@@ -181,6 +183,7 @@ class WebSocketConnection(EventEmitter):
         if paused is not None:
             if not paused.done():
                 paused.set_result(None)
+            self.ws.listen_again()
             self.ws.resume_reading()
 
     # -- the end ---------------------------------------------------------------------
@@ -192,6 +195,8 @@ class WebSocketConnection(EventEmitter):
     ) -> None:
         """Close the connection; ``close`` tells when that is done.
 
+        One that is paused is resumed: what the peer answers has to be read.
+
         Args:
             reason_code: Close code.
             description: Close reason, at most 123 bytes in UTF-8.
@@ -200,6 +205,7 @@ class WebSocketConnection(EventEmitter):
             ValueError: When the code or the reason cannot be sent.
         """
         self.ws.close_nowait(reason_code, description)
+        self.resume()
 
     def drop(
         self,

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import handshake
+from .._stream import loop_state
 from ..asyncio.connection import Marks
 from ..asyncio.incoming import HookSteps, ServerConnection
 from ..datastructures import Headers
@@ -38,7 +39,15 @@ class IncomingConnection(ServerConnection):
     The arguments are those of :class:`~websock.asyncio.incoming.ServerConnection`.
     """
 
-    __slots__ = ("_answer_waiter", "chosen", "former", "frames", "kept", "owner")
+    __slots__ = (
+        "_answer_waiter",
+        "chosen",
+        "former",
+        "frames",
+        "is_deaf",
+        "kept",
+        "owner",
+    )
 
     def __init__(
         self,
@@ -72,6 +81,8 @@ class IncomingConnection(ServerConnection):
         """Who had the transport before, to be told of the end."""
         self.kept: Any = None
         """What must live as long as the connection."""
+        self.is_deaf = False
+        """Whether the program has paused it, so that pongs are not noticed."""
         self._answer_waiter: asyncio.Future[None] | None = None
 
     # -- the request -----------------------------------------------------------------
@@ -161,6 +172,29 @@ class IncomingConnection(ServerConnection):
             make_reader = functools.partial(protocol.make_reader, assemble=False)
             setattr(protocol, "make_reader", make_reader)  # noqa: B010  # this one's
         super().handshake_done()
+
+    # -- pauses ----------------------------------------------------------------------
+
+    def listen_again(self) -> None:
+        """End a pause: a pong that is due has all its time from now on."""
+        self.is_deaf = False
+        if self._ping_sent is not None and self.is_open:
+            self._expect_pong()
+
+    def _ping_timed_out(self) -> None:
+        if self.is_deaf and self.is_open:
+            self._expect_pong()
+        else:
+            super()._ping_timed_out()
+
+    def _expect_pong(self) -> None:
+        if self.ping_timeout is None:
+            return  # nothing is awaited, and the next ping is on its way
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = loop_state(self.loop).wheel.call_later(
+            self.ping_timeout, self._ping_timed_out
+        )
 
     # -- the end ---------------------------------------------------------------------
 

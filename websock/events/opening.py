@@ -9,6 +9,7 @@ from typing import Any
 from ..asyncio.client import ClientConnection, connect
 from ..exceptions import InvalidURI
 from ..listener import Listener
+from ..typing import BytesLike
 from .errors import DOMSyntaxError
 
 __all__ = ["Opening", "check_protocols", "usv_string"]
@@ -29,14 +30,37 @@ _TAKEN = frozenset(
 
 
 class TellingConnection(ClientConnection):
-    """A connection that knows at its end how much was never sent."""
+    """A connection that tells messages from what else is sent, and its end.
 
-    __slots__ = ("unsent_at_end",)
+    Attributes:
+        control_size: Bytes of control frames that could not be sent at once.
+        unsent_at_end: Bytes that were never sent; set at the end.
+    """
+
+    __slots__ = ("control_size", "unsent_at_end")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.control_size = 0
 
     def close_without_code(self) -> None:
         """Begin to close the connection, with an empty close frame."""
         self.protocol.send_close()
         self._closing()
+
+    def _closing(self) -> None:
+        before = self.buffered_amount
+        super()._closing()
+        self._count_control(before)
+
+    def send_control(self, opcode: int, payload: BytesLike) -> None:
+        """Send a ping or a pong, whoever asked for it."""
+        before = self.buffered_amount
+        super().send_control(opcode, payload)
+        self._count_control(before)
+
+    def _count_control(self, before: int) -> None:
+        self.control_size += max(self.buffered_amount - before, 0)
 
     def abort_stream(self, exc: BaseException | None = None) -> None:
         """Close at once; see the stream."""

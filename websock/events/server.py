@@ -349,6 +349,8 @@ class WebSocketServer(EventEmitter):
                     if ws.request is not None and ws.is_unanswered:
                         status = http.HTTPStatus.SERVICE_UNAVAILABLE
                         ws.reject(ws.respond(status, SHUTTING_DOWN + "\n"))
+        for connection in list(self._connections):
+            connection.resume()  # the peers' answers have to be read
         for server in (self._listening, self._hosted):
             if server is not None:
                 await server.wait_closed()
