@@ -1,19 +1,17 @@
 """A browser, driven by selenium; run with ``make browser``, and only then.
 
 Needs ``chromium`` and ``chromedriver`` (Debian: ``chromium-driver``), and selenium from
-PyPI.  Without them these tests fail: whoever asks for them wants to know.
+PyPI.  Without them these tests fail: whoever asks for them wants to know.  Pytest does
+not walk into this directory by itself (``norecursedirs``).
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-HERE = Path(__file__).resolve().parent
 
 ARGUMENTS = (
     "--headless",
@@ -28,19 +26,6 @@ ARGUMENTS = (
     # Nothing but this machine is asked for anything.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
 )
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "browser: needs Chromium; run by make browser")
-
-
-def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave these tests to those who name them."""
-    for arg in config.args:
-        path = Path(config.invocation_params.dir, arg.partition("::")[0]).resolve()
-        if path == HERE or HERE in path.parents:
-            return None
-    return True
 
 
 def find(*names: str) -> str:
