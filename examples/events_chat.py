@@ -1,10 +1,12 @@
 """A chat on the port of an aiohttp application: pages, and WebSockets by path.
 
-Open http://localhost:8080/ in several windows.  Needs ``aiohttp``.
+Open http://localhost:8080/ in several windows; another port goes on the command line.
+Needs ``aiohttp``.
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from aiohttp import web
@@ -52,4 +54,5 @@ def make_app() -> web.Application:
 
 
 if __name__ == "__main__":
-    web.run_app(make_app(), host="localhost", port=8080)
+    port = int(sys.argv[1]) if len(sys.argv) > 1 else 8080
+    web.run_app(make_app(), host="localhost", port=port)

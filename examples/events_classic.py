@@ -1,12 +1,14 @@
 """The event API in one go: a server that answers requests, and a browser's client.
 
 The client says hello when it is open.  The server sends what it gets back in pieces,
-each a frame of its own; the client's ``onmessage`` gets one message again.
+each a frame of its own; the client's ``onmessage`` gets one message again.  The port
+is 8765, or what the command line says.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 
 from websock.events import (
     MessageEvent,
@@ -67,4 +69,4 @@ async def main(port: int = 8765) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(main(*map(int, sys.argv[1:])))

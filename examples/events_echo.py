@@ -1,12 +1,14 @@
 """An echo server as Node's documentation shows it: pages and WebSockets on one port.
 
 The HTTP server is a few lines on ``asyncio.start_server``.  It serves one page, and
-gives requests for WebSockets away.  Open http://localhost:8080/ in a browser.
+gives requests for WebSockets away.  Open http://localhost:8080/ in a browser; another
+port goes on the command line.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 
 from websock.events import WebSocketRequest, WebSocketServer, is_upgrade
@@ -77,15 +79,16 @@ async def start(port: int) -> tuple[WebSocketServer, asyncio.Server]:
     return server, http
 
 
-async def main() -> None:
-    server, http = await start(8080)
-    print("http://localhost:8080/, Ctrl-C ends")
+async def main(port: int = 8080) -> None:
+    server, http = await start(port)
+    port = http.sockets[0].getsockname()[1]
+    print(f"http://localhost:{port}/, Ctrl-C ends")
     async with server, http:
         await http.serve_forever()
 
 
 if __name__ == "__main__":
     try:
-        asyncio.run(main())
+        asyncio.run(main(*map(int, sys.argv[1:])))
     except KeyboardInterrupt:
         pass

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -147,5 +152,73 @@ def test_chat(run: Run) -> None:
                 await other.opened
         finally:
             await runner.cleanup()
+
+    run(main())
+
+
+# -- as programs -----------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def program(name: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run an example on any free port, as a person would; Ctrl-C ends it."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-u", "-X", "dev", str(EXAMPLES / f"{name}.py"), "0"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield process
+        _, err = await process.communicate()
+        # In development mode aiohttp logs requests there.
+        assert b"Traceback" not in err and b"Warning" not in err, err.decode()
+        assert process.returncode == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def address(process: asyncio.subprocess.Process) -> str:
+    """Read where a program listens: a host and a port."""
+    assert process.stdout is not None
+    line = (await process.stdout.readline()).decode()
+    found = re.search(r"http://(\S+:\d+)", line)
+    assert found is not None, line
+    return found[1]
+
+
+def test_classic_as_a_program(run: Run) -> None:
+    async def main() -> None:
+        async with program("events_classic") as process:
+            assert process.stdout is not None
+            lines = (await process.stdout.read()).decode().splitlines()
+            assert "client: got 6000 characters in one message" in lines
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "protocol", "answer"),
+    [
+        ("events_echo", "", "echo-protocol", "hello"),
+        ("events_chat", "rooms/x", "chat", "somebody: hello"),
+    ],
+)
+def test_servers_as_programs(
+    run: Run, name: str, path: str, protocol: str, answer: str
+) -> None:
+    async def main() -> None:
+        async with program(name) as process:
+            where = await address(process)
+            ws = WebSocket(f"ws://{where}/{path}", protocol, origin=f"http://{where}")  # type: ignore[arg-type]
+            await ws.opened
+            got: asyncio.Queue[Any] = asyncio.Queue()
+            ws.onmessage = lambda event: got.put_nowait(event.data)
+            ws.send("hello")
+            while await got.get() != answer:
+                pass
+            process.send_signal(signal.SIGINT)
+            assert (await ws.closed).code == 1001
 
     run(main())
