@@ -15,6 +15,7 @@ import websock
 # Modules whose documented names exist here under the same path.
 SAME_PATHS = [
     "asyncio.client",
+    "asyncio.router",
     "asyncio.server",
     "client",
     "datastructures",

@@ -288,8 +288,21 @@ class TestLimits:
         assert "TooManyHeaders" in refuse_request(start + b"a:\r\n" * 129 + b"\r\n")
 
     def test_headers_without_end(self) -> None:
-        reader = HeadReader()
-        assert "too many headers" in (outcome(reader, [b"a: b\r\n"] * 200)[2] or "")
+        pieces = [b"GET / HTTP/1.1\r\n", *[b"a: b\r\n"] * 200]
+        assert "too many headers" in (outcome(HeadReader(), pieces)[2] or "")
+
+    def test_first_line_of_another_protocol(self) -> None:
+        """It fails at once, since its peer may wait for an answer."""
+        for is_response, line, error in (
+            (True, b"220 mail.example ESMTP\r\n", "status line has no version"),
+            (True, b"SSH-2.0-OpenSSH_9.2\r\n", "status line has no version"),
+            (False, b"EHLO localhost\r\n", "not made of three parts"),
+            (False, b"GET / FTP/1.1\r\n", "not an HTTP version"),
+            (False, b"GET /\0 HTTP/1.1\r\n", "line 1 contains NUL"),
+        ):
+            for pieces in cuts(line):
+                reader = HeadReader(response=is_response)
+                assert error in (outcome(reader, pieces)[2] or "")
 
     def test_size_of_the_head(self) -> None:
         start = b"GET / HTTP/1.1\r\n"

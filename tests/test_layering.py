@@ -61,6 +61,7 @@ LAYERS: dict[str, int] = {
     "_stream_c": 3,
     "timers": 3,
     # L4: what people see.
+    "routing": 4,
     "listener": 4,
     "asyncio": 4,
     "events": 4,

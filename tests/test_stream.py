@@ -40,6 +40,9 @@ class FakeTransport:
         self.calls.append("write")
         self.written += data
 
+    def writelines(self, list_of_data: list[bytes]) -> None:
+        self.write(b"".join(list_of_data))
+
     def get_write_buffer_size(self) -> int:
         return self.buffered
 

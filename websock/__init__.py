@@ -10,6 +10,7 @@ API, and ``websock.BACKEND`` says which engine runs: ``"c"`` or ``"py"``.
 
 from ._compat import BACKEND
 from .asyncio.client import ClientConnection, connect, unix_connect
+from .asyncio.router import route, unix_route
 from .asyncio.server import (
     Server,
     ServerConnection,
@@ -135,7 +136,9 @@ __all__ = [
     "basic_auth",
     "broadcast",
     "connect",
+    "route",
     "serve",
     "unix_connect",
+    "unix_route",
     "unix_serve",
 ]

@@ -276,6 +276,12 @@ class HeadReader:
             self._check_size(end + 1 - self._line)
             if end == self._line or buffer[end - 1] != 0x0D:
                 raise InvalidMessage(_bare_lf(self._lines + 1))
+            if not self._lines:
+                # What speaks another protocol may wait for an answer to its first line.
+                kind = "response" if self._response else "request"
+                wrong = _explain_first(bytes(buffer[: end - 1]), kind)
+                if wrong:
+                    raise InvalidMessage(wrong)
             end += 1
             if end - self._line == 2:
                 self.leftover = bytes(buffer[end:])
@@ -401,29 +407,20 @@ def _explain(head: bytes, kind: str) -> str:
     """Say what is wrong with a head that an expression refused."""
     if not head.endswith(b"\r\n\r\n") and head != b"\r\n":
         return f"{kind} is truncated"
-    # First what HeadReader sees when the head comes in pieces.
+    # In the order in which HeadReader sees it when the head comes in pieces.
     bare = re.search(rb"(?<!\r)\n", head)
-    if bare:
-        return _bare_lf(head.count(b"\n", 0, bare.start()) + 1)
+    bare_line = head.count(b"\n", 0, bare.start()) + 1 if bare else 0
+    if bare_line == 1:
+        return _bare_lf(1)
     lines = head[:-4].split(b"\r\n")
-    for number, line in enumerate(lines, 1):
-        for bad, what in ((b"\0", "NUL"), (b"\r", "CR without LF")):
-            if bad in line:
-                return f"{kind} line {number} contains {what} (RFC 9110, 5.5)"
-    if kind == "request":
-        if lines[0].count(b" ") != 2:
-            return "request line is not made of three parts (RFC 9112, 3)"
-        method, target, protocol = lines[0].split(b" ")
-        if not _is_token(method):
-            return "method is not a token (RFC 9110, 9.1)"
-        if not re.fullmatch(rb"[!-~]+", target):
-            return "request target is empty or not visible ASCII (RFC 9112, 3.2)"
-        if not re.fullmatch(rb"HTTP/[0-9]\.[0-9]", protocol):
-            return "protocol is not an HTTP version (RFC 9112, 2.3)"
-    elif not re.match(rb"HTTP/[0-9]\.[0-9] [1-5][0-9][0-9](?: |\Z)", lines[0]):
-        return "status line has no version or no valid status code (RFC 9112, 4)"
-    elif not _is_value(lines[0]):
-        return "reason phrase contains a control character (RFC 9112, 4)"
+    wrong = _explain_first(lines[0], kind)
+    if wrong:
+        return wrong
+    if bare_line:
+        return _bare_lf(bare_line)
+    for number, line in enumerate(lines[1:], 2):
+        if wrong := _explain_bytes(line, number, kind):
+            return wrong
     for number, line in enumerate(lines[1:], 2):
         name, colon, value = line.partition(b":")
         if line[:1] in (b" ", b"\t"):
@@ -439,6 +436,35 @@ def _explain(head: bytes, kind: str) -> str:
                 f"value in {kind} line {number} has a control character (RFC 9110, 5.5)"
             )
     return f"{kind} is invalid"  # pragma: no cover (all that can be wrong is above)
+
+
+def _explain_first(line: bytes, kind: str) -> str:
+    """Say what is wrong with the first line of a head, if something is."""
+    if wrong := _explain_bytes(line, 1, kind):
+        return wrong
+    if kind == "request":
+        if line.count(b" ") != 2:
+            return "request line is not made of three parts (RFC 9112, 3)"
+        method, target, protocol = line.split(b" ")
+        if not _is_token(method):
+            return "method is not a token (RFC 9110, 9.1)"
+        if not re.fullmatch(rb"[!-~]+", target):
+            return "request target is empty or not visible ASCII (RFC 9112, 3.2)"
+        if not re.fullmatch(rb"HTTP/[0-9]\.[0-9]", protocol):
+            return "protocol is not an HTTP version (RFC 9112, 2.3)"
+    elif not re.match(rb"HTTP/[0-9]\.[0-9] [1-5][0-9][0-9](?: |\Z)", line):
+        return "status line has no version or no valid status code (RFC 9112, 4)"
+    elif not _is_value(line):
+        return "reason phrase contains a control character (RFC 9112, 4)"
+    return ""
+
+
+def _explain_bytes(line: bytes, number: int, kind: str) -> str:
+    """Say which byte may not be in a line of a head, if one is in it."""
+    for bad, what in ((b"\0", "NUL"), (b"\r", "CR without LF")):
+        if bad in line:
+            return f"{kind} line {number} contains {what} (RFC 9110, 5.5)"
+    return ""
 
 
 # -- responses with a body ---------------------------------------------------------

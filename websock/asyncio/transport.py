@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from .base import ConnectionBase
 
 __all__ = ["SocketTransport"]
 
+Bytes: TypeAlias = "bytes | bytearray | memoryview[Any]"
 
-class SocketTransport:
-    """The part of ``asyncio.Transport`` that programs reach for."""
+
+class SocketTransport(asyncio.Transport):
+    """The part of a transport that programs reach for."""
 
     __slots__ = ("_connection",)
 
@@ -54,11 +57,11 @@ class SocketTransport:
         """End the outgoing direction after what is unsent."""
         self._connection.end_writing()
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: Bytes) -> None:
         """Write bytes as they are: not a message, so rarely what is wanted."""
         self._connection.write_bytes(bytes(data))
 
-    def writelines(self, list_of_data: Iterable[bytes]) -> None:
+    def writelines(self, list_of_data: Iterable[Bytes]) -> None:
         """Write several pieces of bytes."""
         self.write(b"".join(list_of_data))
 
