@@ -181,7 +181,7 @@ def test_options_of_connect(run: Run) -> None:
         async with websock.serve(handler, LOOPBACK, 0) as server:
             ws = WebSocket(
                 url_of(server) + "/a b?c",
-                origin="http://o",  # type: ignore[arg-type]
+                origin="http://o",
                 additional_headers={"X-A": "1"},
                 compression=None,
             )

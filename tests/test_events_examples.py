@@ -91,7 +91,7 @@ def test_echo(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
             ws = WebSocket(
                 url,
                 "echo-protocol",
-                origin=f"http://localhost:{port}",  # type: ignore[arg-type]
+                origin=f"http://localhost:{port}",
             )
             got: asyncio.Queue[Any] = asyncio.Queue()
             ws.onmessage = lambda event: got.put_nowait(event.data)
@@ -122,7 +122,7 @@ def test_chat(run: Run) -> None:
                 ws = WebSocket(
                     f"ws://{base}/rooms/{room}",
                     "chat",
-                    origin=f"http://{base}",  # type: ignore[arg-type]
+                    origin=f"http://{base}",
                     additional_headers={"Cookie": f"name={name}"},
                 )
                 lines: asyncio.Queue[Any] = asyncio.Queue()
@@ -147,7 +147,7 @@ def test_chat(run: Run) -> None:
             for ws in (ann, bob, eve):
                 ws.close()
                 await ws.closed
-            other = WebSocket(f"ws://{base}/rooms/a", "chat", origin="http://x")  # type: ignore[arg-type]
+            other = WebSocket(f"ws://{base}/rooms/a", "chat", origin="http://x")
             with pytest.raises(websock.InvalidStatus):
                 await other.opened
         finally:
@@ -211,7 +211,7 @@ def test_servers_as_programs(
     async def main() -> None:
         async with program(name) as process:
             where = await address(process)
-            ws = WebSocket(f"ws://{where}/{path}", protocol, origin=f"http://{where}")  # type: ignore[arg-type]
+            ws = WebSocket(f"ws://{where}/{path}", protocol, origin=f"http://{where}")
             await ws.opened
             got: asyncio.Queue[Any] = asyncio.Queue()
             ws.onmessage = lambda event: got.put_nowait(event.data)
