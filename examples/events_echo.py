@@ -83,8 +83,9 @@ async def main(port: int = 8080) -> None:
     server, http = await start(port)
     port = http.sockets[0].getsockname()[1]
     print(f"http://localhost:{port}/, Ctrl-C ends")
-    async with server, http:
-        await http.serve_forever()
+    # In this order: at the end WebSockets are closed first, and HTTP waits for them.
+    async with http, server:
+        await asyncio.Event().wait()
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def example(name: str) -> ModuleType:
 def test_echo(run: Run, driver: Any, capsys: pytest.CaptureFixture[str]) -> None:
     async def main() -> None:
         server, http = await example("events_echo").start(0)
-        async with server, http:
+        async with http, server:
             port = http.sockets[0].getsockname()[1]
             page = Tab(driver)
             await page.visit(f"http://localhost:{port}/")
