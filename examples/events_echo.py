@@ -52,7 +52,8 @@ async def answer(
 ) -> None:
     """Answer one request, of whatever kind."""
     try:
-        head = await reader.readuntil(b"\r\n\r\n")
+        async with asyncio.timeout(60):  # browsers connect before they have to
+            head = await reader.readuntil(b"\r\n\r\n")
         if is_upgrade(head):
             await server.handle_upgrade(reader, writer, head)
             return
@@ -65,8 +66,10 @@ async def answer(
         )
         writer.write(body)
         await writer.drain()
-    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
+    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError):
         pass
+    except asyncio.CancelledError:
+        pass  # the program ends
     finally:
         writer.close()
 
@@ -83,9 +86,11 @@ async def main(port: int = 8080) -> None:
     server, http = await start(port)
     port = http.sockets[0].getsockname()[1]
     print(f"http://localhost:{port}/, Ctrl-C ends")
-    # In this order: at the end WebSockets are closed first, and HTTP waits for them.
-    async with http, server:
-        await asyncio.Event().wait()
+    async with server:  # at the end, WebSockets are closed
+        try:
+            await asyncio.Event().wait()
+        finally:
+            http.close()
 
 
 if __name__ == "__main__":

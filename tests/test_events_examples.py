@@ -77,7 +77,7 @@ def test_classic_frames(run: Run) -> None:
 def test_echo(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     async def main() -> None:
         server, http = await example("events_echo").start(0)
-        async with http, server:
+        async with server:
             host, port = http.sockets[0].getsockname()[:2]
             where = f"[{host}]" if ":" in host else host
             async with raw((host, port)) as client:
@@ -101,6 +101,7 @@ def test_echo(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
                 assert await got.get() == data
             ws.close(1000, "done")
             await ws.closed
+            http.close()
 
     run(main())
     out = capsys.readouterr().out

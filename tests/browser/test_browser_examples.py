@@ -50,7 +50,7 @@ def example(name: str) -> ModuleType:
 def test_echo(run: Run, driver: Any, capsys: pytest.CaptureFixture[str]) -> None:
     async def main() -> None:
         server, http = await example("events_echo").start(0)
-        async with http, server:
+        async with server:
             port = http.sockets[0].getsockname()[1]
             page = Tab(driver)
             await page.visit(f"http://localhost:{port}/")
@@ -59,6 +59,7 @@ def test_echo(run: Run, driver: Any, capsys: pytest.CaptureFixture[str]) -> None
             assert "> hello é\n" in await page.run(SEE, "< hello é")
             server.close_all_connections(4000, "enough")
             await page.run(SEE, "closed 4000 enough")
+            http.close()
 
     run(main())
     assert "received text: hello é\n" in capsys.readouterr().out
