@@ -15,6 +15,7 @@ from scripted import (
     Peer,
     Run,
     loop_fixture,
+    read_frame,
     refuse,
     say_bye,
     scripted,
@@ -401,6 +402,34 @@ def test_the_server_closes(run: Run, payload: bytes, code: int, reason: str) -> 
             assert (event.code, event.reason, event.wasClean) == (code, reason, True)
             assert log.types == ["open", "close"]
         assert len(answers[0]) == 6 + len(payload)
+
+    run(main())
+
+
+def test_the_server_has_begun_to_close(run: Run) -> None:
+    """It is ``CLOSING`` from then on, and nothing is sent any more."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(peer.accept(rest=frame(8, b"\x03\xe8")))
+        assert (await read_frame(peer.reader))[0] == 8
+        answered.set()
+        await go.wait()
+
+    answered, go = asyncio.Event(), asyncio.Event()
+
+    async def main() -> None:
+        async with scripted(script) as server:
+            ws = WebSocket(server.uri)
+            await answered.wait()
+            assert ws.readyState == ws.CLOSING
+            ws.send("late")
+            ws.close(3000, "mine")
+            assert ws.bufferedAmount == 4
+            go.set()
+            assert (await ws.closed).code == 1000
+            assert ws.readyState == ws.CLOSED
+            assert ws.bufferedAmount == 4
 
     run(main())
 

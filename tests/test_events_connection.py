@@ -330,6 +330,9 @@ def test_a_paused_connection_is_told_of_its_end(run: Run) -> None:
         async with server, raw(server) as client:
             await client.open()
             connection = await log.accepted.get()
+            assert repr(connection).startswith(
+                "<WebSocketConnection open ('127.0.0.1', "
+            )
             connection.pause()
             connection.drop(4000, "enough")
             assert await log.next() == ("close", 4000, "enough")
@@ -381,6 +384,23 @@ def test_a_pause_longer_than_pings_may_take(run: Run) -> None:
             assert (await client.frame())[0] == PING
             assert await client.closing() == (1011, "keepalive ping timeout")
             assert (await log.until("close"))[1] in (1006, 1011)
+
+    run(main())
+
+
+def test_a_pause_where_pongs_are_not_awaited(run: Run) -> None:
+    async def main() -> None:
+        server, log = make(ping_interval=0.05, ping_timeout=None)
+        async with server, raw(server) as client:
+            await client.open()
+            connection = await log.accepted.get()
+            connection.pause()
+            for _ in range(3):
+                assert (await client.frame())[0] == PING
+            connection.resume()
+            assert (await client.frame())[0] == PING
+            await client.message("still here")
+            assert await log.next() == ("message", "still here")
 
     run(main())
 

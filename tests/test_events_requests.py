@@ -380,6 +380,32 @@ def test_answers_that_never_come(run: Run) -> None:
     run(main())
 
 
+def test_a_hook_that_takes_too_long(run: Run) -> None:
+    """The program is not asked then."""
+
+    async def main() -> None:
+        asked: list[WebSocketRequest] = []
+        go = asyncio.Event()
+        over = asyncio.Event()
+
+        async def hook(connection: Any, request: Any) -> None:
+            try:
+                await go.wait()
+            finally:
+                over.set()
+
+        async with make(open_timeout=0.3, process_request=hook) as server:
+            server.on("request", asked.append)
+            async with raw(server) as client:
+                await client.send(head())
+                assert b" 101 " not in await client.ended()
+            go.set()
+            await over.wait()
+        assert asked == []
+
+    run(main())
+
+
 def test_clients_that_give_up(run: Run) -> None:
     async def main() -> None:
         pending: asyncio.Queue[WebSocketRequest] = asyncio.Queue()

@@ -78,8 +78,7 @@ def parse_url(text: str) -> WebSocketURL:
     userinfo, _, host_port = authority.rpartition("@")
     username, _, password = userinfo.partition(":")
     split = re.fullmatch(r"(\[[^\]]*\]|[^:]*)(?::(.*))?", host_port)
-    if split is None:
-        raise _bad(text, "host or port cannot be told apart")
+    assert split is not None  # anything matches
     host = _parse_host(text, split[1])
     port = _parse_port(text, split[2])
 
