@@ -438,6 +438,30 @@ def test_pages_of_other_origins(run: Run, driver: Any, way: str) -> None:
     run(main())
 
 
+def test_a_server_that_listens_itself(run: Run, driver: Any) -> None:
+    async def main() -> None:
+        alone = WebSocketServer(HOST, 0, auto_accept=True, protocols=["b"])
+        alone.on(
+            "connect", lambda connection: connection.on("message", alone.broadcast)
+        )
+        async with site(driver, echo_server()) as page, alone:
+            got = await page.run(
+                """
+                const all = await Promise.all([1, 2].map(
+                  () => connect(["a", "b"], "/any", args[0]).opened));
+                all[0].send("hello");
+                const got = [];
+                for (const ws of all) got.push([ws.protocol, await ws.next()]);
+                return got;
+                """,
+                f"{HOST}:{alone.port}",
+            )
+            assert got == [["b", "hello"]] * 2
+            assert {c.request.origin for c in alone.connections} == {page.origin}
+
+    run(main())
+
+
 def test_rejections(run: Run, driver: Any) -> None:
     async def main() -> None:
         server = server_with(lambda request: request.reject(401, "who are you?"))
