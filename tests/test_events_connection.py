@@ -257,6 +257,9 @@ def test_what_is_sent(run: Run) -> None:
             ]
             with pytest.raises(TypeError, match=r"^data must be bytes-like, not str"):
                 connection.send_bytes("x")  # type: ignore[arg-type]
+            for wrong in (b"\xc3", bytearray(b"\xff"), memoryview(b"\xed\xa0\x80")):
+                with pytest.raises(UnicodeDecodeError):
+                    connection.send_utf8(wrong)
             with pytest.raises(TypeError):
                 connection.send(1)  # type: ignore[arg-type]
             with pytest.raises(websock.exceptions.ProtocolError):
@@ -367,7 +370,7 @@ def test_closing_ends_a_pause(run: Run, how: str, assemble: bool) -> None:
 
 def test_a_pause_longer_than_pings_may_take(run: Run) -> None:
     async def main() -> None:
-        server, log = make(ping_interval=0.05, ping_timeout=0.2)
+        server, log = make(ping_interval=0.2, ping_timeout=0.5)
         async with server, raw(server) as client:
             await client.open()
             connection = await log.accepted.get()
@@ -375,7 +378,7 @@ def test_a_pause_longer_than_pings_may_take(run: Run) -> None:
             opcode, payload = await client.frame()
             assert opcode == PING
             await client.send(masked(PONG, payload))
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(1.2)
             assert log.events == []
             assert connection.connected
             connection.resume()

@@ -219,6 +219,8 @@ def test_broadcast(run: Run, compression: Any) -> None:
             for wrong in ("x", 1):
                 with pytest.raises(TypeError):
                     server.broadcast_bytes(wrong)  # type: ignore[arg-type]
+            with pytest.raises(UnicodeDecodeError):
+                server.broadcast_utf8(b"\xff")
             clients[0].close()
             await clients[0].closed
             server.broadcast("y")

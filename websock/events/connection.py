@@ -126,7 +126,12 @@ class WebSocketConnection(EventEmitter):
         return not ws.write_paused
 
     def send_utf8(self, data: str | BytesLike) -> bool:
-        """Send a text message; bytes must be UTF-8.  See ``send()``."""
+        """Send a text message; see ``send()``.
+
+        Raises:
+            UnicodeDecodeError: When ``data`` is bytes that are not UTF-8.
+        """
+        check_utf8(data)
         ws = self.ws
         ws.send_nowait(data, text=True)
         return not ws.write_paused
@@ -302,6 +307,16 @@ def check_binary(data: Any, instead: str) -> None:
     """
     if isinstance(data, str):
         raise TypeError(f"data must be bytes-like, not str: use {instead}")
+
+
+def check_utf8(data: Any) -> None:
+    """Refuse bytes that cannot be sent as text: the peer would have to close.
+
+    Raises:
+        UnicodeDecodeError: When they are not UTF-8.
+    """
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        str(data, "utf-8")
 
 
 class ConnectionEvents(Listener):

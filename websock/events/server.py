@@ -14,7 +14,7 @@ from ..frames import CloseCode
 from ..http11 import Request
 from ..typing import BytesLike, DataLike
 from . import hosting
-from .connection import ConnectionEvents, WebSocketConnection, check_binary
+from .connection import ConnectionEvents, WebSocketConnection, check_binary, check_utf8
 from .emitter import EventEmitter
 from .errors import InvalidStateError
 from .incoming import IncomingConnection, chosen_subprotocol
@@ -298,7 +298,13 @@ class WebSocketServer(EventEmitter):
         broadcast([item.ws for item in self._connections], data, text=text)
 
     def broadcast_utf8(self, data: str | BytesLike) -> None:
-        """Send a text message to all connections; bytes must be UTF-8."""
+        """Send a text message to all connections.
+
+        Raises:
+            TypeError: When ``data`` is neither ``str`` nor bytes-like.
+            UnicodeDecodeError: When ``data`` is bytes that are not UTF-8.
+        """
+        check_utf8(data)
         self.broadcast(data, text=True)
 
     def broadcast_bytes(self, data: BytesLike) -> None:
