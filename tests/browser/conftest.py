@@ -46,6 +46,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         pytest.fail("selenium is not installed (pip install selenium)")
     options = webdriver.ChromeOptions()
     options.binary_location = find("chromium", "chromium-browser", "google-chrome")
+    options.accept_insecure_certs = True  # of an authority that lives for one run
     for argument in ARGUMENTS:
         options.add_argument(argument)
     profile = tmp_path_factory.mktemp("profile")

@@ -7,8 +7,8 @@ import hashlib
 from typing import Any
 
 import pytest
-from browser.site import HOST, PageError, Tab, echo_server, noise, site
-from scripted import Run, loop_fixture
+from browser.site import HOST, PageError, Tab, echo, echo_server, noise, site
+from scripted import Run, loop_fixture, tls_fixture
 
 import websock
 from websock.events import Cookie, WebSocketRequest, WebSocketServer
@@ -16,6 +16,7 @@ from websock.frames import Opcode
 
 pytestmark = pytest.mark.browser
 run = loop_fixture()
+tls = tls_fixture()
 
 
 def server_with(answer: Any, **options: Any) -> WebSocketServer:
@@ -458,6 +459,26 @@ def test_a_server_that_listens_itself(run: Run, driver: Any) -> None:
             )
             assert got == [["b", "hello"]] * 2
             assert {c.request.origin for c in alone.connections} == {page.origin}
+
+    run(main())
+
+
+def test_tls(run: Run, driver: Any, tls: Any) -> None:
+    async def main() -> None:
+        server = WebSocketServer(HOST, 0, ssl=tls.server)
+        server.on("request", echo)
+        async with site(driver, echo_server()) as page, server:
+            got = await page.run(
+                """
+                const ws = await connect([], "/", args[0], "wss").opened;
+                ws.send("x".repeat(100_000));
+                const { length } = await ws.next();
+                ws.close();
+                return [length, ...await ws.closed];
+                """,
+                f"{HOST}:{server.port}",
+            )
+            assert got == [100_000, 1005, "", True]
 
     run(main())
 
