@@ -21,7 +21,7 @@ BACKEND_ENV = $(if $(filter ext,$(BACKEND)),$(EXT_ENV),$(PURE_ENV))
 
 .DEFAULT_GOAL := help
 .PHONY: help dev demo test test-pure check csrc asan annotate conformance interop \
-	hosts bench wheel clean distclean
+	browser hosts bench wheel clean distclean
 
 help:
 	@echo 'make demo         a server, a page, a client and a figure (KEEP=1: stays up)'
@@ -34,6 +34,7 @@ help:
 	@echo 'make annotate     the Cython report, in build/annotate'
 	@echo 'make conformance  the Autobahn test suite            (ARGS=--fast: minutes)'
 	@echo 'make interop      against websockets, aiohttp and ws'
+	@echo 'make browser      against the WebSocket of Chromium, in a headless one'
 	@echo 'make hosts        the tests of other libraries, with the speed-ups in them'
 	@echo 'make bench        the benchmarks (ARGS="floor" or what python -m bench takes)'
 	@echo 'make wheel        sdist, wheel from it, tests of that wheel'
@@ -58,6 +59,12 @@ $(VENV)/.stamp-dev: $(VENV)/.stamp-package
 	@echo 'websock: installing what the tests need into $(VENV)'
 	@WEBSOCK_REQUIRE_EXT= WEBSOCK_PURE=1 $(PIP) install -qq \
 		--no-build-isolation --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.stamp-browser: $(VENV)/.stamp-dev
+	@echo 'websock: installing what drives a browser into $(VENV)'
+	@WEBSOCK_REQUIRE_EXT= WEBSOCK_PURE=1 $(PIP) install -qq \
+		--no-build-isolation --editable '.[browser]'
 	@touch $@
 
 $(VENV)/.stamp-ext: $(VENV)/.stamp-package $(SOURCES)
@@ -95,6 +102,9 @@ test-pure: dev
 
 interop: dev
 	@$(BACKEND_ENV) $(PYTEST) -m interop $(ARGS)
+
+browser: dev $(VENV)/.stamp-browser
+	@$(BACKEND_ENV) $(PYTEST) tests/browser $(ARGS)
 
 conformance: dev
 	@AUTOBAHN='$(AUTOBAHN)' $(PY) tests/autobahn/conformance.py $(ARGS)

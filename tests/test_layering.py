@@ -67,6 +67,7 @@ LAYERS: dict[str, int] = {
     "routing": 4,
     "listener": 4,
     "asyncio": 4,
+    "events": 4,
     "__init__": 5,
     # L5: other libraries, and commands.
     "testing": 5,

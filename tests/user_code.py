@@ -10,6 +10,15 @@ from http import HTTPStatus
 import websock
 from websock.asyncio.client import ClientConnection, connect
 from websock.asyncio.server import Server, ServerConnection, broadcast, serve
+from websock.events import (
+    CloseEvent,
+    MessageEvent,
+    WebSocket,
+    WebSocketConnection,
+    WebSocketRequest,
+    WebSocketRouter,
+    WebSocketServer,
+)
 from websock.exceptions import ConnectionClosed, InvalidStatus
 from websock.frames import CloseCode
 from websock.http11 import Request, Response
@@ -116,6 +125,45 @@ def sans_io(received: bytes) -> bytes:
         if isinstance(event, Request):
             protocol.send_response(protocol.accept(event))
     return b"".join(data for data in protocol.data_to_send() if data != SEND_EOF)
+
+
+async def events() -> tuple[int, str]:
+    server = WebSocketServer("localhost", 0, auto_accept=False, max_size=2**20)
+    router = WebSocketRouter(server)
+
+    @router.mount("/chat", "chat")
+    def chat(request: WebSocketRequest) -> None:
+        name: str = request.cookies.get("name", "somebody")
+        if request.origin is None:
+            return request.reject(403, "no browser", {"Retry-After": "1"})
+        connection: WebSocketConnection = request.accept(
+            "chat", request.origin, {"name": name}, headers={"X-Name": name}
+        )
+
+        @connection.on("message")
+        async def on_message(message: str | bytes) -> None:
+            if not connection.send(message):
+                connection.pause()
+
+        connection.on("drain", connection.resume)
+        connection.once("close", lambda code, reason: print(code, reason))
+        return None
+
+    async with server:
+        ws = WebSocket(f"ws://localhost:{server.port}/chat", ["chat"], max_size=None)
+        ws.onopen = lambda event: ws.send("hello")
+        ws.binaryType = "memoryview"
+
+        def on_message(event: MessageEvent) -> None:
+            print(event.data, event.origin, event.target is ws)
+
+        ws.addEventListener("message", on_message, once=True)
+        opened: WebSocket = await ws.opened
+        opened.close(1000, "bye")
+        event: CloseEvent = await ws.closed
+        print(ws.readyState == WebSocket.CLOSED, ws.bufferedAmount, event.wasClean)
+        server.broadcast("all of you")
+        return event.code, event.reason
 
 
 if __name__ == "__main__":

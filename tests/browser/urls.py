@@ -1,0 +1,57 @@
+"""What browsers make of URLs for WebSockets; one is asked in this directory."""
+
+from __future__ import annotations
+
+__all__ = ["BAD_URLS", "URLS"]
+
+URLS = [
+    ("ws://localhost", "ws://localhost/"),
+    ("WS://LocalHost:80/A", "ws://localhost/A"),
+    ("wss://localhost:443", "wss://localhost/"),
+    ("wss://localhost:80", "wss://localhost:80/"),
+    ("http://localhost:8080/x?y", "ws://localhost:8080/x?y"),
+    ("https://localhost", "wss://localhost/"),
+    ("  ws://localhost/a\tb\n ", "ws://localhost/ab"),
+    ("ws:localhost", "ws://localhost/"),
+    ("ws:\\\\localhost\\a\\b", "ws://localhost/a/b"),
+    ("ws://localhost/a/./b/../c", "ws://localhost/a/c"),
+    ("ws://localhost/a/..", "ws://localhost/"),
+    ("ws://localhost/../%2E%2e/a/%2e", "ws://localhost/a/"),
+    ("ws://localhost/a b\"<>`{}'", "ws://localhost/a%20b%22%3C%3E%60%7B%7D'"),
+    ("ws://localhost/é%zz", "ws://localhost/%C3%A9%zz"),
+    ("ws://localhost/?a b'\"<>`{}é", "ws://localhost/?a%20b%27%22%3C%3E`{}%C3%A9"),
+    ("ws://localhost?", "ws://localhost/?"),
+    ("ws://localhost/~[]\\x", "ws://localhost/~[]/x"),
+    ("ws://user:pass@localhost/", "ws://user:pass@localhost/"),
+    ("ws://us er@localhost/", "ws://us%20er@localhost/"),
+    ("ws://a@b:c@localhost/", "ws://a%40b:c@localhost/"),
+    ("ws://bücher.example/", "ws://xn--bcher-kva.example/"),
+    ("ws://%6cocalhost/", "ws://localhost/"),
+    ("ws://127.1:81/", "ws://127.0.0.1:81/"),
+    ("ws://0x7f.0.0.01/", "ws://127.0.0.1/"),
+    ("ws://2130706433/", "ws://127.0.0.1/"),
+    ("ws://[0:0:0:0:0:0:0:1]/", "ws://[::1]/"),
+    ("ws://[1:0:0:2:0:0:0:3]/", "ws://[1:0:0:2::3]/"),
+    ("ws://[2001:DB8::1:0]/", "ws://[2001:db8::1:0]/"),
+    ("ws://[::ffff:127.0.0.1]/", "ws://[::ffff:7f00:1]/"),
+    ("ws://[1::]/", "ws://[1::]/"),
+    ("ws://localhost:00081/", "ws://localhost:81/"),
+    ("ws://localhost:/", "ws://localhost/"),
+]
+BAD_URLS = [
+    "ftp://localhost/",
+    "mailto:x@y",
+    "ws://localhost/#",
+    "ws://localhost/#fragment",
+    "ws://",
+    "ws:///",
+    "ws://:80/",
+    "ws://localhost:x/",
+    "ws://localhost:65536/",
+    "ws://a<b/",
+    "ws://[::1/",
+    "ws://[1:2]/",
+    "ws://1.2.3.4.5/",
+    "ws://256.0.0.1/",
+    "ws://1.2.3.09/",
+]
