@@ -33,7 +33,7 @@ help:
 	@echo 'make asan         the Python tests on extensions built with sanitizers'
 	@echo 'make annotate     the Cython report, in build/annotate'
 	@echo 'make conformance  the Autobahn test suite            (ARGS=--fast: minutes)'
-	@echo 'make interop      against websockets, aiohttp and ws'
+	@echo 'make interop      against websockets, aiohttp, picows, tornado and ws'
 	@echo 'make browser      against the WebSocket of Chromium, in a headless one'
 	@echo 'make hosts        the tests of other libraries, with the speed-ups in them'
 	@echo 'make bench        the benchmarks (ARGS="floor" or what python -m bench takes)'

@@ -15,7 +15,16 @@ from typing import Any
 
 import pytest
 import trustme
-from interop.peers import HOST, AiohttpPeer, Peer, Security, WebsocketsPeer, WsPeer
+from interop.peers import (
+    HOST,
+    AiohttpPeer,
+    Peer,
+    PicowsPeer,
+    Security,
+    TornadoPeer,
+    WebsocketsPeer,
+    WsPeer,
+)
 
 HERE = Path(__file__).resolve().parent
 # What one test may take before it is taken to hang.
@@ -73,14 +82,22 @@ def node() -> str:
     return found
 
 
-@pytest.fixture(params=["websockets", "aiohttp", "ws"])
+PEERS = {
+    "aiohttp": AiohttpPeer,
+    "picows": PicowsPeer,
+    "tornado": TornadoPeer,
+    "websockets": WebsocketsPeer,
+}
+
+
+@pytest.fixture(params=[*PEERS, "ws"])
 def peer(request: pytest.FixtureRequest) -> Peer:
     """Another implementation."""
-    if request.param == "websockets":
-        return WebsocketsPeer()
-    if request.param == "aiohttp":
-        return AiohttpPeer()
-    return WsPeer(request.getfixturevalue("node"))
+    if request.param == "ws":
+        return WsPeer(request.getfixturevalue("node"))
+    if request.param == "picows" and find_spec("picows") is None:
+        pytest.skip("picows has no wheel for this Python")
+    return PEERS[request.param]()
 
 
 @pytest.fixture(params=["asyncio", "uvloop"])

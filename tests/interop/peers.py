@@ -14,6 +14,7 @@ import json
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -93,29 +94,30 @@ def asked_to_close(message: object) -> tuple[int, str] | None:
 
 
 class WebsocketsPeer:
+    """websockets, and what has the same API."""
+
     name = "websockets"
+    server = "websockets.asyncio.server"
+    client = "websockets.asyncio.client"
 
     @contextlib.asynccontextmanager
     async def serve(self, setup: Setup) -> AsyncIterator[int]:
-        from websockets.asyncio.server import ServerConnection, serve
-        from websockets.typing import Subprotocol
-
-        async def echo(ws: ServerConnection) -> None:
+        async def echo(ws: Any) -> None:
             async for message in ws:
                 if close := asked_to_close(message):
                     await ws.close(*close)
                 else:
                     await ws.send(message)
 
-        async with serve(
+        async with import_module(self.server).serve(
             echo,
             HOST,
             0,
             ssl=setup.server_ssl,
             compression="deflate" if setup.deflate else None,
-            subprotocols=[Subprotocol("chat")],
+            subprotocols=["chat"],
             select_subprotocol=lambda ws, offered: (
-                Subprotocol("chat") if "chat" in offered else None
+                "chat" if "chat" in offered else None
             ),
             max_size=MAX_SIZE,
         ) as server:
@@ -128,15 +130,12 @@ class WebsocketsPeer:
         messages: Sequence[Message],
         close: tuple[int, str] | None = (1000, ""),
     ) -> Talk:
-        from websockets.asyncio.client import connect
-        from websockets.typing import Subprotocol
-
         result = Talk()
-        async with connect(
+        async with import_module(self.client).connect(
             url,
             ssl=setup.client_ssl,
             compression="deflate" if setup.deflate else None,
-            subprotocols=[Subprotocol("chat")],
+            subprotocols=["chat"],
             max_size=MAX_SIZE,
             proxy=None,
         ) as ws:
@@ -153,6 +152,92 @@ class WebsocketsPeer:
                 await ws.close(*close)
             await ws.wait_closed()
             result.code, result.reason = ws.close_code, ws.close_reason or ""
+        return result
+
+
+class PicowsPeer(WebsocketsPeer):
+    """picows, its API in the style of websockets."""
+
+    name = "picows"
+    server = client = "picows.websockets"
+
+
+class TornadoPeer:
+    name = "tornado"
+
+    @contextlib.asynccontextmanager
+    async def serve(self, setup: Setup) -> AsyncIterator[int]:
+        from tornado.httpserver import HTTPServer
+        from tornado.netutil import bind_sockets
+        from tornado.web import Application
+        from tornado.websocket import WebSocketHandler
+
+        class Echo(WebSocketHandler):
+            def select_subprotocol(self, subprotocols: list[str]) -> str | None:
+                return "chat" if "chat" in subprotocols else None
+
+            def get_compression_options(self) -> dict[str, Any] | None:
+                return {} if setup.deflate else None
+
+            def check_origin(self, origin: str) -> bool:
+                return True
+
+            async def on_message(self, message: str | bytes) -> None:
+                if close := asked_to_close(message):
+                    self.close(*close)
+                else:
+                    await self.write_message(message, isinstance(message, bytes))
+
+        application = Application([("/.*", Echo)], websocket_max_message_size=MAX_SIZE)
+        server = HTTPServer(application, ssl_options=setup.server_ssl)
+        sockets = bind_sockets(0, HOST)
+        server.add_sockets(sockets)
+        try:
+            yield sockets[0].getsockname()[1]
+        finally:
+            server.stop()
+            await server.close_all_connections()
+
+    async def talk(
+        self,
+        url: str,
+        setup: Setup,
+        messages: Sequence[Message],
+        close: tuple[int, str] | None = (1000, ""),
+    ) -> Talk:
+        from tornado.httpclient import HTTPRequest
+        from tornado.websocket import WebSocketClientConnection, websocket_connect
+
+        class Connection(WebSocketClientConnection):
+            def on_pong(self, data: bytes) -> None:
+                ponged.set()
+
+        result = Talk()
+        ponged = asyncio.Event()
+        request = HTTPRequest(url, ssl_options=setup.client_ssl)
+        ws = await websocket_connect(
+            request,
+            compression_options={} if setup.deflate else None,
+            max_message_size=MAX_SIZE,
+            subprotocols=["chat"],
+        )
+        ws.__class__ = Connection
+        result.extensions = ws.headers.get("Sec-WebSocket-Extensions", "")
+        result.subprotocol = ws.selected_subprotocol
+        ws.ping(b"are you there")
+        for message in messages:
+            await ws.write_message(message, isinstance(message, bytes))
+            if asked_to_close(message) is None:
+                answer = await ws.read_message()
+                assert answer is not None
+                result.messages.append(answer)
+        if messages:
+            result.ponged = ponged.is_set()
+        if close is not None:
+            ws.close(*close)
+        assert await ws.read_message() is None
+        ws.close()  # else it complains of not having been closed
+        result.code, result.reason = ws.close_code, ws.close_reason or ""
         return result
 
 
