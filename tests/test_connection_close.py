@@ -773,6 +773,37 @@ async def test_keepalive_timeout_of_a_peer_that_does_not_read(link: Link) -> Non
         assert str(cause) == "keepalive ping timeout"
 
 
+@pytest.mark.parametrize("how", ["pause_reading", "queue"])
+@on_link
+async def test_keepalive_while_the_program_does_not_read(
+    any_link: Link, how: str
+) -> None:
+    """The pong is there and nobody looks: that is no reason to end the connection."""
+    options: dict[str, Any] = {"close_timeout": 0.01}
+    if how == "queue":
+        options["max_queue"] = 0
+    async with any_link(ping_interval=0.01, ping_timeout=0.01, **options) as (ws, peer):
+        if how == "queue":
+            await peer.write(peer.frame(TEXT, "1") + peer.frame(TEXT, "2"))
+            while not ws.is_held:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        else:
+            ws.pause_reading()
+        received = await peer.recv()
+        assert received.opcode == PING
+        await peer.send(PONG, received.payload)
+        await asyncio.sleep(0.2)  # several times ping_timeout
+        assert ws.is_open
+        if how == "queue":
+            assert [await ws.recv(), await ws.recv()] == ["1", "2"]
+        else:
+            ws.resume_reading()
+        # The answer counts now, and a peer that gives none is dropped again.
+        with pytest.raises(ConnectionClosedError):
+            await ws.recv()
+        assert ws.latency > 0
+
+
 @on_link
 async def test_keepalive_without_timeout(link: Link) -> None:
     async with link(ping_interval=0.01, ping_timeout=None) as (ws, peer):

@@ -140,6 +140,11 @@ cdef class Stream(Inbox):
         # What is ignored is read on to the end of the stream.
         return self.phase != IGNORED and (self.held != 0 or self.queue_full)
 
+    @property
+    def is_held(self):
+        """Whether input is held back on this side, so that no pong can be seen."""
+        return self.must_hold()
+
     def hold_reading(self, int reason=1):
         """Deliver nothing and read nothing until ``release_reading()``."""
         self.held |= reason

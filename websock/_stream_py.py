@@ -146,6 +146,11 @@ class Stream(Inbox):
         # What is ignored is read on to the end of the stream.
         return self._phase != IGNORED and (self._held != 0 or self._queue_full)
 
+    @property
+    def is_held(self) -> bool:
+        """Whether input is held back on this side, so that no pong can be seen."""
+        return self._must_hold()
+
     def hold_reading(self, reason: int = 1) -> None:
         """Deliver nothing and read nothing until ``release_reading()``.
 

@@ -590,6 +590,14 @@ class ConnectionBase(Stream, asyncio.BufferedProtocol):
         self._timer = None
         if not self.is_open:
             return
+        if self.is_held and not self.write_paused:
+            # The pong may be here: that the program does not read is not the fault of
+            # the peer, unless the program waits for it to read.
+            assert self.ping_timeout is not None
+            self._timer = loop_state(self.loop).wheel.call_later(
+                self.ping_timeout, self._ping_timed_out
+            )
+            return
         if self.debug:
             self.logger.debug("- timed out waiting for keepalive pong")
         blocked = self.buffered_amount > 0
