@@ -1,0 +1,122 @@
+"""What the asyncio connections of the library websockets do for each message.
+
+``send()`` and ``recv()`` go through context managers and generators that are there for
+what happens seldom: fragments, a full write buffer, a closing connection.  These take
+the straight way for a whole message on an open connection, and leave all else, and
+every failure, to the host's own methods.  Subclasses with methods of their own that
+would be left out are served as by the host.
+"""
+
+from __future__ import annotations
+
+import functools
+from types import ModuleType
+from typing import Any
+
+from .._kernels import decode_utf8
+from ..constants import OP_BINARY, OP_TEXT
+
+__all__ = ["make_get", "make_send"]
+
+
+def make_send(connection: ModuleType, slow: Any) -> Any:
+    """Return a faster ``Connection.send()``.
+
+    Args:
+        connection: The module ``websockets.asyncio.connection``.
+        slow: The host's own ``send()``.
+    """
+    host: Any = connection
+    is_open = host.OPEN
+    base = host.Connection
+    context, send_data, drain = base.send_context, base.send_data, base.drain
+
+    @functools.wraps(slow)
+    async def send(self: Any, message: Any, *, text: Any = None) -> None:
+        data = None
+        if type(message) is str:
+            try:
+                data = message.encode()
+            except UnicodeEncodeError:
+                pass  # it closes the connection, and the host knows how
+            is_text = text is not False
+        elif type(message) is bytes:
+            data = message
+            is_text = text is True
+        protocol = self.protocol
+        kind = type(self)
+        if (
+            data is None
+            or self.send_in_progress is not None
+            or protocol.state is not is_open
+            or kind.send_context is not context
+            or kind.send_data is not send_data
+            or kind.drain is not drain
+        ):
+            await slow(self, message, text=text)
+            return
+        try:
+            if is_text:
+                protocol.send_text(data)
+            else:
+                protocol.send_binary(data)
+        except Exception as exc:
+            async with self.send_context():
+                raise exc
+        writes, protocol.writes = protocol.writes, []
+        try:
+            for data in writes:
+                self.transport.write(data)
+        except Exception as exc:
+            await fail(self, exc)
+        if self.paused or self.transport.is_closing():
+            # There is nothing left to write; it waits as it always does.
+            async with self.send_context():
+                pass
+
+    async def fail(self: Any, exc: Exception) -> None:
+        """Have the host do what it does when writing fails."""
+
+        def raise_it() -> None:
+            del self.send_data
+            raise exc
+
+        self.send_data = raise_it
+        async with self.send_context():
+            pass
+
+    return send
+
+
+def make_get(slow: Any) -> Any:
+    """Return a faster ``Assembler.get()``.
+
+    Args:
+        slow: The host's own ``get()``.
+    """
+
+    @functools.wraps(slow)
+    async def get(self: Any, decode: Any = None) -> Any:
+        if self.get_in_progress or self.closed:
+            return await slow(self, decode)
+        frames = self.frames
+        if frames.queue:
+            frame = frames.queue.popleft()
+        else:
+            self.get_in_progress = True
+            try:
+                frame = await frames.get()
+            finally:
+                self.get_in_progress = False
+        if not frame.fin or frame.opcode not in (OP_TEXT, OP_BINARY):
+            frames.put_back([frame])
+            return await slow(self, decode)
+        self.maybe_resume()
+        data = frame.data
+        if decode is None:
+            decode = frame.opcode == OP_TEXT
+        if decode:
+            return decode_utf8(data)
+        return data if type(data) is bytes else bytes(data)
+
+    return get
