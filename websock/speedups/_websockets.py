@@ -18,6 +18,7 @@ from ._patch import Patch
 
 __all__ = ["PATCH"]
 
+EXCEPTIONS = "websockets.exceptions"
 FRAMES = "websockets.frames"
 PROTOCOL = "websockets.protocol"
 LEGACY = "websockets.legacy.framing"
@@ -36,7 +37,7 @@ class WebsocketsPatch(Patch):
     """
 
     host = "websockets"
-    modules = (FRAMES, PROTOCOL)
+    modules = (EXCEPTIONS, FRAMES, PROTOCOL)
     parts = (MESSAGES, CONNECTION, LEGACY, CLIENT, SERVER, ROUTER)
     versions = ("16.0", "18")
     gain = "frames are read and written by compiled code"
@@ -102,6 +103,8 @@ class WebsocketsPatch(Patch):
         self.replace(kind, "send_text", text)
         self.replace(kind, "send_binary", binary)
         self.replace(kind, "parse", parse)
+        if self.chosen["engine"]:
+            engine.adopt_exceptions(self.module(EXCEPTIONS))
 
     def apply_part(self, name: str) -> None:
         """Replace what one of the modules of its APIs has."""
