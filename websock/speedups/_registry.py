@@ -29,6 +29,7 @@ __all__ = ["HOSTS", "Registry", "Status"]
 HOSTS = {
     "uvicorn": "websock.speedups._uvicorn",
     "websockets": "websock.speedups._websockets",
+    "wsproto": "websock.speedups._wsproto",
 }
 """Names of hosts, and the modules whose ``PATCH`` is the class of their patch."""
 
