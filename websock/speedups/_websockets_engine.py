@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import sys
 from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
@@ -61,7 +62,7 @@ def replacements(name: str, module: ModuleType) -> list[tuple[str, Any]]:
     return []
 
 
-# -- exceptions --------------------------------------------------------------------------
+# -- exceptions ------------------------------------------------------------------------
 
 
 class _Border(Exception):
@@ -73,7 +74,7 @@ class _Border(Exception):
     __slots__ = ()  # laid out like Exception, so that it can take its place
 
     __init__ = Exception.__init__
-    __str__ = Exception.__str__  # type: ignore[assignment]
+    __str__ = Exception.__str__
 
 
 def adopt_exceptions(host: ModuleType) -> None:
@@ -99,7 +100,7 @@ def adopt_exceptions(host: ModuleType) -> None:
         ours.__bases__ = (*own, *further)
 
 
-# -- what only the host can do -------------------------------------------------------------
+# -- what only the host can do ---------------------------------------------------------
 
 
 def is_ours(options: dict[str, Any], base: type) -> bool:
@@ -113,12 +114,11 @@ def is_ours(options: dict[str, Any], base: type) -> bool:
         if not type(extension).__module__.startswith("websock."):
             return False
     create = options.get("create_connection")
-    if create is None or (isinstance(create, type) and issubclass(create, base)):
-        return True
-    return False
+    # What is no class may make connections of any kind.
+    return create is None or (isinstance(create, type) and issubclass(create, base))
 
 
-# -- clients -----------------------------------------------------------------------------
+# -- clients ---------------------------------------------------------------------------
 
 
 def make_connect(host: Any) -> type:
@@ -152,13 +152,15 @@ def make_unix_connect(slow: Any, connect: Any) -> Any:
         if not is_ours(options, client.ClientConnection):
             return slow(path, uri, **options)
         if uri is None:
-            uri = "ws://localhost/" if options.get("ssl") is None else "wss://localhost/"
+            uri = (
+                "ws://localhost/" if options.get("ssl") is None else "wss://localhost/"
+            )
         return connect(uri, unix=True, path=path, **options)
 
     return unix_connect
 
 
-# -- servers -----------------------------------------------------------------------------
+# -- servers ---------------------------------------------------------------------------
 
 
 def make_serve(host: Any) -> type:
@@ -201,7 +203,6 @@ def make_unix_serve(slow: Any, serve: Any) -> Any:
 
 def make_serve_for_router(slow: Any) -> Any:
     """Return what the host's router serves with: the current ``serve``."""
-    import sys
 
     def serve(*arguments: Any, **options: Any) -> Any:
         module: Any = sys.modules[SERVER]
@@ -241,7 +242,7 @@ def our_response(response: Any) -> Any:
     )
 
 
-# -- both ----------------------------------------------------------------------------------
+# -- both ------------------------------------------------------------------------------
 
 
 def make_broadcast(slow: Any) -> Any:

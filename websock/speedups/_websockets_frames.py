@@ -55,7 +55,7 @@ def is_plain(data: Any) -> bool:
         return True
     if kind is not memoryview or data.ndim != 1:
         return False
-    return data.c_contiguous and data.format == "B"
+    return bool(data.c_contiguous and data.format == "B")
 
 
 def make_serialize(

@@ -37,20 +37,18 @@ class WsprotoPatch(Patch):
             mask = one(b"abcd")
             if mask.process(bytearray(5)) + mask.process(bytearray(4)) != b"abcdabcda":
                 raise ValueError("masks differ")
+        kinds = (slow, made)
         for is_client in (False, True):
-            sent = [self.send(kind(not is_client, [])) for kind in (slow, made)]
-            if not is_client:
-                # Masks are random, so each is read by both.
-                found = [[self.receive(kind(False, []), stream)
-                          for kind in (slow, made)] for stream in sent]  # fmt: skip
-                if found[0] != found[1]:
-                    raise ValueError("frames differ")
-                outcomes = found[1]
-            else:
-                if sent[0] != sent[1]:
-                    raise ValueError("frames differ")
-                outcomes = [self.receive(kind(True, []), sent[1]) for kind in (slow, made)]
-            if outcomes[0] != outcomes[1]:
+            streams = [self.send(kind(is_client, [])) for kind in kinds]
+            # What a client sends is masked at random.
+            if not is_client and streams[0] != streams[1]:
+                raise ValueError("frames differ")
+            found = [
+                self.receive(kind(not is_client, []), stream)
+                for kind in kinds
+                for stream in streams
+            ]
+            if any(one != found[0] for one in found):
                 raise ValueError("the parser does not find what the host's finds")
 
     @staticmethod
@@ -62,7 +60,7 @@ class WsprotoPatch(Patch):
             stream += sender.send_data(bytes(size), fin=False)
             stream += sender.ping(bytes(min(size, 125)))
             stream += sender.send_data(bytes(range(256)) * (size // 256))
-        return stream + sender.pong(b"x") + sender.close(1001, "é")
+        return bytes(stream + sender.pong(b"x") + sender.close(1001, "é"))
 
     @staticmethod
     def receive(receiver: Any, stream: bytes) -> Any:
@@ -70,7 +68,7 @@ class WsprotoPatch(Patch):
         receiver.receive_bytes(stream[:1000])
         found = [*receiver.received_frames()]
         receiver.receive_bytes(stream[1000:])
-        return found + [*receiver.received_frames()]
+        return [*found, *receiver.received_frames()]
 
     def apply(self) -> None:
         """Replace the frame protocol and the masks."""

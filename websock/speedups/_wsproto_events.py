@@ -17,7 +17,7 @@ from ._wsproto_frames import build
 __all__ = ["make_events", "make_send"]
 
 
-def make_send(connection: ModuleType, protocol: type, slow: Any) -> Any:
+def make_send(connection: ModuleType, protocol: Any, slow: Any) -> Any:
     """Return a faster ``Connection.send()``.
 
     Args:
@@ -31,7 +31,7 @@ def make_send(connection: ModuleType, protocol: type, slow: Any) -> Any:
 
     @functools.wraps(slow)
     def send(self: Any, event: Any) -> Any:
-        frames = self._proto
+        frames: Any = self._proto
         if (
             type(event) in kinds
             and type(frames) is protocol
@@ -50,7 +50,7 @@ def make_send(connection: ModuleType, protocol: type, slow: Any) -> Any:
     return send
 
 
-def make_events(connection: ModuleType, protocol: type, slow: Any) -> Any:
+def make_events(connection: ModuleType, protocol: Any, slow: Any) -> Any:
     """Return a faster ``Connection.events()``.
 
     Args:
@@ -64,7 +64,7 @@ def make_events(connection: ModuleType, protocol: type, slow: Any) -> Any:
 
     @functools.wraps(slow)
     def events(self: Any) -> Iterator[Any]:
-        frames = self._proto
+        frames: Any = self._proto
         if type(frames) is protocol:
             while self._events:
                 yield self._events.popleft()

@@ -34,6 +34,8 @@ def make_masker(slow: Any) -> type:
     """
 
     class XorMaskerSimple(slow):  # type: ignore[misc]
+        _masking_key: Any
+
         def process(self, data: Any) -> Any:
             key = self._masking_key
             if len(key) != 4:
@@ -64,6 +66,8 @@ def make_frame_protocol(host: ModuleType, slow: Any) -> type:
     host_process_frame = module.MessageDecoder.process_frame
 
     class FrameProtocol(slow):  # type: ignore[misc]
+        extensions: Any
+
         def _parse_more_gen(self) -> Generator[Any, None, None]:
             self.extensions = [ext for ext in self.extensions if ext.enabled()]
             decoder = self._frame_decoder
