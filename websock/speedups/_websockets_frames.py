@@ -41,7 +41,8 @@ def make_apply_mask(slow: Callable[..., bytes]) -> Callable[..., bytes]:
         try:
             return apply_mask(data, mask)
         except (BufferError, TypeError, ValueError):
-            return slow(data, mask)
+            pass
+        return slow(data, mask)
 
     apply_mask_.__name__ = apply_mask_.__qualname__ = "apply_mask"
     apply_mask_.__doc__ = slow.__doc__
