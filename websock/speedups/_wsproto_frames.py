@@ -63,7 +63,6 @@ def make_frame_protocol(host: ModuleType, slow: Any) -> type:
     opcodes = module.Opcode
     frame_of = module.Frame
     take = make_take(module)
-    host_process_frame = module.MessageDecoder.process_frame
 
     class FrameProtocol(slow):  # type: ignore[misc]
         extensions: Any
@@ -96,9 +95,11 @@ def make_frame_protocol(host: ModuleType, slow: Any) -> type:
                         try:
                             text = decode_utf8(frame.payload)
                         except UnicodeDecodeError:
-                            host_process_frame(messages, frame)  # raises
-                            raise
-                        frame = frame_of(opcode, text, True, True)
+                            text = None
+                        if text is None:
+                            frame = messages.process_frame(frame)  # raises
+                        else:
+                            frame = frame_of(opcode, text, True, True)
                     yield frame
                 else:
                     yield messages.process_frame(frame)
