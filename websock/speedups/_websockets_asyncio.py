@@ -55,20 +55,25 @@ def make_send(connection: ModuleType, slow: Any) -> Any:
         ):
             await slow(self, message, text=text)
             return
+        failure = None
         try:
             if is_text:
                 protocol.send_text(data)
             else:
                 protocol.send_binary(data)
         except Exception as exc:
+            failure = exc
+        if failure is not None:
             async with self.send_context():
-                raise exc
+                raise failure
         writes, protocol.writes = protocol.writes, []
         try:
             for data in writes:
                 self.transport.write(data)
         except Exception as exc:
-            await fail(self, exc)
+            failure = exc
+        if failure is not None:
+            await fail(self, failure)
         if self.paused or self.transport.is_closing():
             # There is nothing left to write; it waits as it always does.
             async with self.send_context():
