@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import subprocess
+import sys
 import uuid
 import zlib
 from collections.abc import Callable
@@ -28,7 +30,8 @@ from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame, Opcode
 from websockets.protocol import CLIENT, SERVER, Protocol
 
-from websock.speedups._websockets import PATCH, WebsocketsPatch
+import websock
+from websock.speedups._websockets import LEGACY, PATCH, WebsocketsPatch
 
 LOGGER = "tests.websockets"
 SIZES: list[Any] = [2**20, None, 0, 10, 130, (None, 10), (20, 5), (100, 130)]
@@ -360,5 +363,62 @@ def test_self_test_sees_what_is_wrong(
 
 def test_versions() -> None:
     patch = WebsocketsPatch()
-    assert patch.knows("16.0") and patch.knows("17.4")
-    assert not patch.knows("15.0.1") and not patch.knows("18.0")
+    assert patch.knows("16.1.1") and patch.knows("17.4")
+    assert not patch.knows("16.1") and not patch.knows("18.0")
+
+
+PROGRAM = """
+import sys
+import websock.speedups as speedups
+order, engine = sys.argv[1:]
+options = {"engine": True} if engine == "engine" else {}
+if order == "before":
+    speedups.install("websockets", **options)
+import websockets.sync.client
+import websockets.protocol
+assert not hasattr(websockets, "asyncio")  # the asyncio API comes later
+if order == "between":
+    speedups.install("websockets", **options)
+import websockets.asyncio.client, websockets.asyncio.server
+if order == "after":
+    speedups.install("websockets", **options)
+made = [
+    websockets.protocol.Protocol.parse, websockets.frames.Frame.serialize,
+    websockets.asyncio.connection.Connection.send,
+    websockets.asyncio.messages.Assembler.get,
+]
+print(sum("speedups" in function.__code__.co_filename for function in made))
+print(sum(getattr(kind, "__mro__", [0, int])[1].__module__.startswith("websock.") for kind in (
+    websockets.connect, websockets.serve)))
+[found] = [one for one in speedups.status() if one.name == "websockets"]
+print(found.state)
+speedups.uninstall("websockets")
+made = [websockets.protocol.Protocol.parse, websockets.asyncio.messages.Assembler.get]
+print(sum("speedups" in function.__code__.co_filename for function in made))
+"""
+
+
+@pytest.mark.parametrize("engine", ["engine", ""])
+@pytest.mark.parametrize("order", ["before", "between", "after"])
+def test_order_of_imports(order: str, engine: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", PROGRAM, order, engine],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stderr == ""
+    if websock.BACKEND == "c":
+        assert done.stdout.split() == ["4", "2" if engine else "0", "patched", "0"]
+    else:
+        assert done.stdout.split() == ["0", "0", "useless", "0"]
+
+
+@pytest.mark.filterwarnings("ignore:websockets.legacy is deprecated")
+def test_masks_of_the_legacy_api() -> None:
+    with patched(PATCH, (LEGACY,)):
+        import websockets.legacy.framing as legacy
+
+        assert "speedups" in legacy.apply_mask.__code__.co_filename  # type: ignore[attr-defined]
+        assert legacy.apply_mask(b"abcde", b"abcd") == b"\0\0\0\0\x04"
+    assert not hasattr(legacy.apply_mask, "__code__") or (
+        "speedups" not in legacy.apply_mask.__code__.co_filename
+    )

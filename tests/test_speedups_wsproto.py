@@ -324,8 +324,8 @@ def test_self_test_sees_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_versions() -> None:
     patch = WsprotoPatch()
-    assert patch.knows("1.2.0") and patch.knows("1.3.2")
-    assert not patch.knows("1.1.0") and not patch.knows("1.4")
+    assert patch.knows("1.3.2") and patch.knows("1.3.9")
+    assert not patch.knows("1.3.1") and not patch.knows("1.4")
 
 
 def test_nothing_is_logged() -> None:

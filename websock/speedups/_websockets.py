@@ -39,7 +39,7 @@ class WebsocketsPatch(Patch):
     host = "websockets"
     modules = (EXCEPTIONS, FRAMES, PROTOCOL)
     parts = (MESSAGES, CONNECTION, LEGACY, CLIENT, SERVER, ROUTER)
-    versions = ("16.0", "18")
+    versions = ("16.1.1", "18")
     gain = "frames are read and written by compiled code"
     options = {"engine": False}
 

@@ -114,7 +114,7 @@ def make_get(slow: Any) -> Any:
             finally:
                 self.get_in_progress = False
         if not frame.fin or frame.opcode not in (OP_TEXT, OP_BINARY):
-            frames.put_back([frame])
+            frames.queue.appendleft(frame)
             return await slow(self, decode)
         self.maybe_resume()
         data = frame.data

@@ -24,7 +24,7 @@ class WsprotoPatch(Patch):
 
     host = "wsproto"
     modules = (FRAMES, CONNECTION)
-    versions = ("1.2", "1.4")
+    versions = ("1.3.2", "1.4")
     gain = "frames are read and written by compiled code"
 
     def self_test(self) -> None:
