@@ -12,9 +12,13 @@ import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from websock.speedups._patch import Patch
+
+# On a busy machine an example may take any time.
+GENERATED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 BYTES = (bytes, bytearray, memoryview)
 

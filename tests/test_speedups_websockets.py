@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from host_patches import (
+    GENERATED,
     any_frames,
     frame,
     good_frames,
@@ -119,6 +120,7 @@ def same(function: Callable[[], Any]) -> Any:
 
 
 @pytest.mark.parametrize("side", [SERVER, CLIENT])
+@GENERATED
 @given(data=st.data())
 def test_any_input(side: Any, data: Any) -> None:
     streams = any_frames(side is SERVER)
@@ -133,6 +135,7 @@ def test_any_input(side: Any, data: Any) -> None:
 
 
 @pytest.mark.parametrize("side", [SERVER, CLIENT])
+@GENERATED
 @given(data=st.data())
 def test_good_input(side: Any, data: Any) -> None:
     streams = good_frames(side is SERVER)
@@ -143,6 +146,7 @@ def test_good_input(side: Any, data: Any) -> None:
 
 @pytest.mark.parametrize("side", [SERVER, CLIENT])
 @pytest.mark.parametrize("extensions", ["deflate", "both", "shout"])
+@GENERATED
 @given(
     messages=st.lists(
         st.tuples(
@@ -269,6 +273,7 @@ def send(side: Any, calls: Any, extensions: str, level: int) -> Any:
 
 
 @pytest.mark.parametrize("side", [SERVER, CLIENT])
+@GENERATED
 @given(
     calls=CALLS,
     extensions=st.sampled_from(list(EXTENSIONS)),

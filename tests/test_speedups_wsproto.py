@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from host_patches import (
+    GENERATED,
     any_frames,
     frame,
     good_frames,
@@ -128,6 +129,7 @@ def shown_event(event: Any) -> Any:
 
 
 @pytest.mark.parametrize("side", SIDES)
+@GENERATED
 @given(data=st.data())
 def test_any_input(side: Any, data: Any) -> None:
     received = data.draw(parts(any_frames(side is ConnectionType.SERVER)))
@@ -137,6 +139,7 @@ def test_any_input(side: Any, data: Any) -> None:
 
 
 @pytest.mark.parametrize("side", SIDES)
+@GENERATED
 @given(data=st.data())
 def test_good_input(side: Any, data: Any) -> None:
     received = data.draw(parts(good_frames(side is ConnectionType.SERVER)))
@@ -144,6 +147,7 @@ def test_good_input(side: Any, data: Any) -> None:
 
 
 @pytest.mark.parametrize("side", SIDES)
+@GENERATED
 @given(data=st.data())
 def test_frames(side: Any, data: Any) -> None:
     """The frame protocol without the connection around it."""
@@ -215,6 +219,7 @@ SENT = st.lists(
 
 
 @pytest.mark.parametrize("side", SIDES)
+@GENERATED
 @given(calls=SENT, extensions=st.sampled_from(list(EXTENSIONS)))
 def test_sending(side: Any, calls: Any, extensions: str) -> None:
     def run() -> Any:
@@ -249,6 +254,7 @@ def test_what_the_frame_protocol_returns(is_client: bool) -> None:
     assert {kind for kind, _ in same(run)} == {bytearray}
 
 
+@GENERATED
 @given(
     mask=st.binary(min_size=4, max_size=4),
     pieces=st.lists(st.one_of(st.binary(max_size=9), st.just(bytes(5000))), max_size=5),
