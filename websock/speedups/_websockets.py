@@ -114,7 +114,8 @@ class WebsocketsPatch(Patch):
             get = fast_asyncio.make_get(module.Assembler.get)
             self.replace(module.Assembler, "get", get)
         elif name == CONNECTION:
-            send = fast_asyncio.make_send(module, module.Connection.send)
+            client = self.module(PROTOCOL).CLIENT
+            send = fast_asyncio.make_send(module, client, module.Connection.send)
             self.replace(module.Connection, "send", send)
         if self.chosen["engine"]:
             for attribute, value in engine.replacements(name, module):

@@ -13,40 +13,34 @@ import functools
 from types import ModuleType
 from typing import Any
 
+from .._codec import FrameWriter
 from .._kernels import decode_utf8
 from ..constants import OP_BINARY, OP_TEXT
 
 __all__ = ["make_get", "make_send"]
 
+build = {True: FrameWriter(mask=True).message, False: FrameWriter(mask=False).message}
 
-def make_send(connection: ModuleType, slow: Any) -> Any:
+
+def make_send(connection: ModuleType, client: Any, slow: Any) -> Any:
     """Return a faster ``Connection.send()``.
 
     Args:
         connection: The module ``websockets.asyncio.connection``.
+        client: The host's name for the side of the client.
         slow: The host's own ``send()``.
     """
     host: Any = connection
     is_open = host.OPEN
-    base = host.Connection
+    base, base_protocol = host.Connection, host.Protocol
     context, send_data, drain = base.send_context, base.send_data, base.drain
 
     @functools.wraps(slow)
     async def send(self: Any, message: Any, *, text: Any = None) -> None:
-        data = None
-        if type(message) is str:
-            try:
-                data = message.encode()
-            except UnicodeEncodeError:
-                pass  # it closes the connection, and the host knows how
-            is_text = text is not False
-        elif type(message) is bytes:
-            data = message
-            is_text = text is True
         protocol = self.protocol
         kind = type(self)
         if (
-            data is None
+            (type(message) is not str and type(message) is not bytes)
             or self.send_in_progress is not None
             or protocol.state is not is_open
             or kind.send_context is not context
@@ -57,10 +51,21 @@ def make_send(connection: ModuleType, slow: Any) -> Any:
             return
         failure = None
         try:
-            if is_text:
-                protocol.send_text(data)
+            if is_plain(type(protocol), protocol):
+                # A text goes into its frame without bytes of its own in between.
+                is_text = text is not False if type(message) is str else text is True
+                mask = protocol.side is client
+                protocol.writes.append(build[mask](message, is_text))
+            elif type(message) is str:
+                data = message.encode()
+                if text is False:
+                    protocol.send_binary(data)
+                else:
+                    protocol.send_text(data)
+            elif text is True:
+                protocol.send_text(message)
             else:
-                protocol.send_binary(data)
+                protocol.send_binary(message)
         except Exception as exc:
             failure = exc
         if failure is not None:
@@ -68,8 +73,8 @@ def make_send(connection: ModuleType, slow: Any) -> Any:
                 raise failure
         writes, protocol.writes = protocol.writes, []
         try:
-            for data in writes:
-                self.transport.write(data)
+            for written in writes:
+                self.transport.write(written)
         except Exception as exc:
             failure = exc
         if failure is not None:
@@ -78,6 +83,17 @@ def make_send(connection: ModuleType, slow: Any) -> Any:
             # There is nothing left to write; it waits as it always does.
             async with self.send_context():
                 pass
+
+    def is_plain(kind: Any, protocol: Any) -> bool:
+        """Whether what a protocol sends is the frame and nothing else."""
+        return (
+            not protocol.debug
+            and not protocol.extensions
+            and not protocol.expect_continuation_frame
+            and kind.send_frame is base_protocol.send_frame
+            and kind.send_text is base_protocol.send_text
+            and kind.send_binary is base_protocol.send_binary
+        )
 
     async def fail(self: Any, exc: Exception) -> None:
         """Have the host do what it does when writing fails."""
