@@ -150,9 +150,12 @@ def make_parse(
     opcodes = {int(opcode): opcode for opcode in frames.Opcode}
 
     def parse(self: Any) -> Generator[None]:
+        # The last frame, as in the host's parser: with none of a large message left, C
+        # libraries give its memory back to the system and ask for it again, each time.
+        held: list[Any] = [None]
         while True:
             try:
-                goes_on = take_frames(self)
+                goes_on = take_frames(self, held)
             except Exception as exc:
                 failure = exc
                 break
@@ -173,7 +176,7 @@ def make_parse(
         yield
         raise AssertionError("parse() goes on after a failure")
 
-    def take_frames(self: Any) -> bool:
+    def take_frames(self: Any, held: list[Any]) -> bool:
         """Take what is complete; return whether what is left may become a frame."""
         buffer = self.reader.buffer
         is_masked = self.side is server
@@ -238,6 +241,7 @@ def make_parse(
                 and not self.extensions
             ):
                 self.events.append(frame)
+                held[0] = frame
                 continue
             parser = self.parser
             self.recv_frame(frame)
