@@ -27,6 +27,7 @@ class Library:
     ``lacks`` names what its server cannot do: modes, ``tls``, ``deflate``,
     ``fragments`` (putting a fragmented message together).
     ``has_loop`` is false where the event loop is not asyncio's.
+    ``patched`` is true where websock's speed-ups are in it.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Library:
     lacks: frozenset[str] = frozenset()
     has_loop: bool = True
     needs: str = ""
+    patched: bool = False
 
     def lack(self, case: Case) -> str:
         """Return what the case asks for and the library lacks, or ``""``."""
@@ -129,6 +131,22 @@ LIBRARIES: dict[str, Library] = {
             client="websockets_client",
         ),
         _python(
+            "websockets-fast",
+            COROUTINE,
+            "websockets_echo",
+            "websockets",
+            arguments=("--engine", "fast"),
+            patched=True,
+        ),
+        _python(
+            "websockets-engine",
+            COROUTINE,
+            "websockets_echo",
+            "websockets",
+            arguments=("--engine", "engine"),
+            patched=True,
+        ),
+        _python(
             "aiohttp", COROUTINE, "aiohttp_echo", "aiohttp", client="aiohttp_client"
         ),
         _python(
@@ -166,6 +184,15 @@ LIBRARIES: dict[str, Library] = {
             lacks=frozenset({"deflate"}),
         ),
         _python("wsproto", CALLBACK, "wsproto_echo", "wsproto", lacks=_NO_BROADCAST),
+        _python(
+            "wsproto-fast",
+            CALLBACK,
+            "wsproto_echo",
+            "wsproto",
+            arguments=("--engine", "fast"),
+            patched=True,
+            lacks=_NO_BROADCAST,
+        ),
         _python(
             "granian",
             COROUTINE,
@@ -278,7 +305,7 @@ def server_command(
 def python_environment(library: Library, python: str) -> dict[str, str]:
     """Return the extra environment of a library's Python script."""
     environment = dict(library.environment)
-    if library.needs == "websock":
+    if library.needs == "websock" or library.patched:
         tree = BENCH.parent
         if Path(find_module(python, "websock")).parent.parent == tree:
             environment["PYTHONPATH"] = str(tree)

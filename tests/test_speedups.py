@@ -288,6 +288,86 @@ def test_host_with_several_modules(host: Host, registry: Registry) -> None:
     assert host.is_patched
 
 
+PART = """
+def apply_part(self, name):
+    self.told.append(name)
+    part = self.module(name)
+    if part.value == "bad":
+        raise RuntimeError("no such thing")
+    self.replace(part, "value", "fast")
+"""
+
+
+@pytest.fixture
+def parts(host: Host) -> list[str]:
+    """Give the host two parts that its core does not import; return who was told."""
+    for name in ("first", "second"):
+        host.write(f"{name}.py", "value = 'slow'\n")
+    names = (f"{host.name}.first", f"{host.name}.second")
+    namespace: dict[str, Any] = {}
+    exec(PART, namespace)
+    host.patch.told = []
+    host.patch.parts = names
+    host.patch.apply_part = namespace["apply_part"]
+    told: list[str] = host.patch.told
+    return told
+
+
+def load_part(host: Host, name: str) -> Any:
+    return importlib.import_module(f"{host.name}.{name}")
+
+
+@pytest.mark.parametrize("order", ["first core second", "core second first"])
+@pytest.mark.parametrize("install_at", [0, 1, 2, 3])
+def test_parts_are_patched_when_they_are_imported(
+    host: Host, registry: Registry, parts: list[str], order: str, install_at: int
+) -> None:
+    seen = []
+    for step, name in enumerate([*order.split(), ""]):
+        if step == install_at:
+            registry.install()
+        if name:
+            importlib.import_module(f"{host.name}.{name}")
+            seen.append(name)
+        is_on = install_at <= step and "core" in seen
+        assert (state(registry)[0] == "patched") is is_on
+        for part in ("first", "second"):
+            if part in seen:
+                assert load_part(host, part).value == ("fast" if is_on else "slow")
+    assert sorted(parts) == sorted(host.patch.parts)
+    registry.uninstall()
+    assert load_part(host, "first").value == load_part(host, "second").value == "slow"
+
+
+def test_parts_that_are_never_imported(
+    host: Host, registry: Registry, parts: list[str]
+) -> None:
+    registry.install()
+    host.load()
+    assert load_part(host, "second").value == "fast"
+    registry.uninstall()
+    assert load_part(host, "first").value == "slow"
+    registry.install()
+    assert load_part(host, "first").value == "fast"
+    assert sorted(parts) == sorted([*host.patch.parts, f"{host.name}.second"])
+
+
+def test_part_that_cannot_be_patched(
+    host: Host, registry: Registry, parts: list[str], warnings: Any
+) -> None:
+    host.write("second.py", "value = 'bad'\n")
+    registry.install()
+    assert load_part(host, "first").value == "slow"
+    host.load()
+    assert load_part(host, "first").value == "fast"
+    assert load_part(host, "second").value == "bad"
+    reason = f"cannot patch {host.name}.second: RuntimeError: no such thing"
+    assert state(registry) == ("failed", reason)
+    assert load_part(host, "first").value == "slow"
+    assert not host.is_patched
+    assert warnings() == [("WARNING", f"{host.name} is left alone: {reason}")]
+
+
 def test_installing_twice(host: Host, registry: Registry) -> None:
     registry.install()
     registry.install(host.name)

@@ -58,6 +58,15 @@ def announce(*distributions: str, loop: str = "", **facts: Any) -> None:
     print(json.dumps({"versions": versions, "loop": loop, **facts}), flush=True)
 
 
+def speed_up(options: argparse.Namespace, host: str) -> None:
+    """Patch the library before it is imported, as ``--engine`` says."""
+    if options.engine:
+        import websock.speedups
+
+        extra = {"engine": True} if options.engine == "engine" else {}
+        websock.speedups.install(host, **extra)
+
+
 def choose_zlib(options: argparse.Namespace) -> None:
     """Have websock compress with zlib, as its peers do, unless told otherwise."""
     from websock.extensions import deflate

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import common
-from websockets.asyncio.server import broadcast as send_to_all
-from websockets.asyncio.server import serve
 
 options = common.parse_arguments()
+common.speed_up(options, "websockets")
+
+from websockets.asyncio.server import broadcast as send_to_all  # noqa: E402
+from websockets.asyncio.server import serve  # noqa: E402
+
 connections: set[Any] = set()
 
 

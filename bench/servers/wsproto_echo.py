@@ -19,6 +19,7 @@ from wsproto.extensions import Extension, PerMessageDeflate
 
 options = common.parse_arguments()
 common.refuse(options, "mode")
+common.speed_up(options, "wsproto")
 
 
 class Echo(asyncio.Protocol):

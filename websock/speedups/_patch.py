@@ -67,6 +67,8 @@ class Patch:
         distribution: Name of its distribution; by default ``host``.
         package: Its top-level module; by default ``host``.
         modules: Modules that must be imported before the patch can be applied.
+        parts: Modules that programs may do without; each is patched when it is there,
+            by ``apply_part()``.
         versions: The first version that is known to work, and the first one that is
             not known to.
         gain: What users get, in a few words, for ``doctor``.
@@ -77,6 +79,7 @@ class Patch:
     distribution: ClassVar[str] = ""
     package: ClassVar[str] = ""
     modules: ClassVar[tuple[str, ...]]
+    parts: ClassVar[tuple[str, ...]] = ()
     versions: ClassVar[tuple[str, str]]
     gain: ClassVar[str] = ""
     options: ClassVar[dict[str, Any]] = {}
@@ -86,6 +89,7 @@ class Patch:
             if name not in self.options:
                 raise TypeError(f"install({self.host!r}) has no option {name!r}")
         self.chosen = {**self.options, **options}
+        self.parts_left = list(self.parts)
 
     # -- what a patch says -----------------------------------------------------------
 
@@ -97,10 +101,17 @@ class Patch:
         """Replace what there is to replace, with :meth:`replace`."""
         raise NotImplementedError
 
+    def apply_part(self, name: str) -> None:
+        """Replace what there is to replace in one of ``parts``, after ``apply()``.
+
+        Args:
+            name: Name of the module, which is imported.
+        """
+
     # -- what a patch uses -----------------------------------------------------------
 
     def module(self, name: str) -> ModuleType:
-        """Return one of ``modules``."""
+        """Return one of ``modules`` or ``parts``."""
         return sys.modules[name]
 
     def replace(self, owner: Any, name: str, value: Any) -> Any:

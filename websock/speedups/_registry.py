@@ -28,6 +28,8 @@ __all__ = ["HOSTS", "Registry", "Status"]
 
 HOSTS = {
     "uvicorn": "websock.speedups._uvicorn",
+    "websockets": "websock.speedups._websockets",
+    "wsproto": "websock.speedups._wsproto",
 }
 """Names of hosts, and the modules whose ``PATCH`` is the class of their patch."""
 
@@ -115,14 +117,17 @@ class Registry:
                     entry.set("useless", NOTHING_TO_GAIN)
             return
         for entry, patch in zip(entries, patches, strict=True):
-            settle(patch.modules)
+            names = (*patch.modules, *patch.parts)
+            settle(names)
             with self._lock:
                 self._install(entry, patch)
             # An import that began before its name was watched for is not told.
-            settle(patch.modules)
+            settle(names)
             with self._lock:
                 if entry.patch is patch and entry.state == "waiting":
                     self._apply_if_imported(entry, patch)
+                if entry.patch is patch and entry.state == "patched":
+                    self._apply_parts(entry, patch)
 
     def uninstall(self, *names: str) -> None:
         """Remove patches; see :func:`websock.speedups.uninstall`."""
@@ -178,7 +183,9 @@ class Registry:
         missing = [name for name in patch.modules if not is_imported(name)]
         if missing:
             entry.set("waiting", f"patched when {missing[0]} is imported")
-            self._watcher.watch(missing)
+            # Parts, too: one may begin to be imported before the last of these ends.
+            parts = [name for name in patch.parts if not is_imported(name)]
+            self._watcher.watch([*missing, *parts])
         else:
             self._apply(entry, patch)
 
@@ -186,19 +193,19 @@ class Registry:
         patch, entry.patch = entry.patch, None
         if patch is not None:
             patch.revert()
-            self._stop_watching(patch)
+            self._stop_watching(patch, (*patch.modules, *patch.parts))
         entry.set("off", "")
 
-    def _stop_watching(self, patch: Patch) -> None:
-        others = {
-            name
-            for entry in self._entries.values()
-            if entry.patch is not None
-            and entry.patch is not patch
-            and entry.state == "waiting"
-            for name in entry.patch.modules
-        }
-        self._watcher.forget([name for name in patch.modules if name not in others])
+    def _stop_watching(self, patch: Patch, names: Iterable[str]) -> None:
+        others: set[str] = set()
+        for entry in self._entries.values():
+            if entry.patch is None or entry.patch is patch:
+                continue
+            if entry.state == "waiting":
+                others.update(entry.patch.modules)
+            if entry.state in ("waiting", "patched"):
+                others.update(entry.patch.parts_left)
+        self._watcher.forget([name for name in names if name not in others])
 
     def _imported(self, name: str) -> None:
         """A module that is watched for was imported."""
@@ -206,17 +213,19 @@ class Registry:
             self._watcher.forget([name])
             for entry in self._entries.values():
                 patch = entry.patch
-                if entry.state != "waiting" or patch is None:
+                if patch is None:
                     continue
-                if name in patch.modules:
+                if entry.state == "waiting" and name in patch.modules:
                     self._apply_if_imported(entry, patch, name)
+                if entry.state == "patched" and name in patch.parts:
+                    self._apply_parts(entry, patch, name)
 
     def _apply_if_imported(self, entry: Entry, patch: Patch, last: str = "") -> None:
         if all(name == last or is_imported(name) for name in patch.modules):
-            self._stop_watching(patch)
-            self._apply(entry, patch)
+            self._stop_watching(patch, patch.modules)
+            self._apply(entry, patch, last)
 
-    def _apply(self, entry: Entry, patch: Patch) -> None:
+    def _apply(self, entry: Entry, patch: Patch, last: str = "") -> None:
         """Test a patch and apply it, or leave the host alone."""
         version = patch.version()
         if not patch.knows(version):
@@ -238,6 +247,23 @@ class Registry:
             entry.set("failed", f"cannot patch: {type(exc).__name__}: {exc}")
             return
         entry.set("patched", patch.gain)
+        self._apply_parts(entry, patch, last)
+
+    def _apply_parts(self, entry: Entry, patch: Patch, last: str = "") -> None:
+        """Patch the parts of a host that are imported, and watch for the others."""
+        for name in list(patch.parts_left):
+            if name != last and not is_imported(name):
+                self._watcher.watch([name])
+                continue
+            patch.parts_left.remove(name)
+            try:
+                patch.apply_part(name)
+            except Exception as exc:
+                patch.revert()
+                self._stop_watching(patch, patch.parts)
+                reason = f"cannot patch {name}: {type(exc).__name__}: {exc}"
+                entry.set("failed", reason)
+                return
 
 
 def is_imported(name: str) -> bool:
