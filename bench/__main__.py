@@ -61,6 +61,10 @@ def _parser() -> argparse.ArgumentParser:
     _common(command)
     command.add_argument("--seconds", type=float)
     command.set_defaults(run=_run_goals)
+    command = commands.add_parser("hosts", help="what other libraries gain")
+    _common(command)
+    command.add_argument("--seconds", type=float)
+    command.set_defaults(run=_run_hosts)
     for name in micro.FILES:
         command = commands.add_parser(name, help=f"{name}, without sockets")
         command.add_argument("--seconds", type=float, default=0.2)
@@ -261,6 +265,21 @@ def _run_goals(options: argparse.Namespace) -> int:
     memory = report.memory_goals(summarise(bench.rows))
     table = f"## The goals\n\n{report.goals_table(verdicts)}\n\n{memory}"
     status = _finish(options, "goals", "Speed goals", facts, bench, table)
+    return status or (0 if all(v.is_met for v in verdicts) else 1)
+
+
+def _run_hosts(options: argparse.Namespace) -> int:
+    bench = _bench(options, 3)
+    facts = machine.describe(bench.python)
+    seconds = options.seconds
+    verdicts = _run_goal_cases(bench, goals.HOSTS, seconds, "hosts")
+    verdicts += _run_goal_cases(
+        bench, goals.CLIENT_HOSTS, seconds, "hosts", is_client=True
+    )
+    table = "## What is gained\n\n" + report.goals_table(verdicts)
+    status = _finish(
+        options, "hosts", "Speed-ups of other libraries", facts, bench, table
+    )
     return status or (0 if all(v.is_met for v in verdicts) else 1)
 
 

@@ -100,6 +100,33 @@ CLIENT_SPEED = (
     Goal(CLIENT, COROUTINE, "picows", 1.1),
 )
 
+# What the speed-ups of other libraries gain: the host with one over the host without.
+LARGE_TEXT = Case(size=64 << 10)
+LARGE_BINARY = Case(size=64 << 10, kind="binary")
+_UVICORN = "uvicorn-websockets-sansio"  # what --ws auto takes where websockets is
+
+HOSTS = (
+    Goal(CROWD, "uvicorn-websock", _UVICORN, 0.4),
+    Goal(PIPELINE, "uvicorn-websock", _UVICORN, 0.25),
+    Goal(CROWD, "websockets-fast", "websockets", 0.75),
+    Goal(PIPELINE, "websockets-fast", "websockets", 0.6),
+    Goal(CROWD, "websockets-engine", "websockets", 0.4),
+    Goal(PIPELINE, "websockets-engine", "websockets", 0.1),
+    Goal(CROWD, "wsproto-fast", "wsproto", 0.6),
+    Goal(LARGE_BINARY, "wsproto-fast", "wsproto", 0.1),
+    Goal(CROWD, "tornado-fast", "tornado", 0.6),
+    Goal(CROWD, "aiohttp-fast", "aiohttp", 0.9),
+    Goal(CROWD, "autobahn-fast", "autobahn", 0.7),
+    Goal(LARGE_TEXT, "autobahn-fast", "autobahn", 0.3),
+)
+
+CLIENT_HOSTS = (
+    Goal(PING_PONG, "websocket-client-fast", "websocket-client", 0.8),
+    Goal(LARGE_TEXT, "websocket-client-fast", "websocket-client", 0.4),
+    Goal(PING_PONG, "websock-sync", "websockets-threads", 0.5),
+    Goal(PING_PONG, "websock-sync", "websocket-client", 0.5),
+)
+
 # Memory has limits of its own, in bytes per connection.
 MEMORY = {CALLBACK: 2048, COROUTINE: 5120}
 MEMORY_WITHOUT_CONTEXT = 8192

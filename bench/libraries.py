@@ -174,6 +174,15 @@ LIBRARIES: dict[str, Library] = {
             lacks=_NO_BROADCAST,
         ),
         _python(
+            "uvicorn-websock",
+            COROUTINE,
+            "uvicorn_asgi",
+            _UVICORN_NEEDS,
+            arguments=("--engine", "websock.speedups.uvicorn:WebSocketProtocol"),
+            patched=True,
+            lacks=_NO_BROADCAST,
+        ),
+        _python(
             "tornado", COROUTINE, "tornado_echo", "tornado", client="tornado_client"
         ),
         _python(

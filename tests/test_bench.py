@@ -172,7 +172,8 @@ class TestGoals:
         assert goals.memory_limit("picows", idle) is None
 
     def test_goals_name_known_libraries(self) -> None:
-        for goal in (*goals.FLOOR, *goals.SPEED, *goals.CLIENT_SPEED):
+        clients = (*goals.CLIENT_SPEED, *goals.CLIENT_HOSTS)
+        for goal in (*goals.FLOOR, *goals.SPEED, *goals.HOSTS, *clients):
             assert goal.library in libraries.LIBRARIES
             assert goal.peer in libraries.LIBRARIES
             assert not libraries.LIBRARIES[goal.peer].lack(goal.case)
