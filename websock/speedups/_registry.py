@@ -28,6 +28,7 @@ __all__ = ["HOSTS", "Registry", "Status"]
 
 HOSTS = {
     "uvicorn": "websock.speedups._uvicorn",
+    "autobahn": "websock.speedups._autobahn",
     "websocket-client": "websock.speedups._websocket_client",
 }
 """Names of hosts, and the modules whose ``PATCH`` is the class of their patch."""
