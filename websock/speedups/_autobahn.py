@@ -69,7 +69,7 @@ def is_quiet(kind: type, base: Any) -> bool:
     if any(getattr(kind, name) is not getattr(base, name) for name in HOOKS):
         return False
     for name in ADAPTED:
-        function = getattr(kind, name, None)
+        function: Any = getattr(kind, name, None)
         if getattr(function, "__module__", "") not in ADAPTERS:
             return False
         if function.__qualname__ != f"WebSocketAdapterProtocol.{name}":

@@ -27,6 +27,7 @@ from ._watcher import Watcher
 __all__ = ["HOSTS", "Registry", "Status"]
 
 HOSTS = {
+    "tornado": "websock.speedups._tornado",
     "uvicorn": "websock.speedups._uvicorn",
     "autobahn": "websock.speedups._autobahn",
     "websocket-client": "websock.speedups._websocket_client",
