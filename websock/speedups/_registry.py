@@ -31,6 +31,7 @@ HOSTS = {
     "uvicorn": "websock.speedups._uvicorn",
     "autobahn": "websock.speedups._autobahn",
     "websocket-client": "websock.speedups._websocket_client",
+    "wsaccel": "websock.speedups._wsaccel",
 }
 """Names of hosts, and the modules whose ``PATCH`` is the class of their patch."""
 

@@ -276,7 +276,7 @@ class TornadoPatch(Patch):
         write(protocol, True, opcode, bytes(size), flags)
         if protocol._wire_bytes_out != len(protocol.stream.data):
             raise ValueError("the bytes of a frame are not counted")
-        return protocol.stream.data
+        return bytes(protocol.stream.data)
 
     def apply(self) -> None:
         """Replace them."""
