@@ -53,6 +53,8 @@ def _python(name: str, api: str, module: str, needs: str, **extra: object) -> Li
     return Library(name, api, server=module, needs=needs, **extra)  # type: ignore[arg-type]
 
 
+# Another library with this one's speed-up in it; see install_speedup() of the scripts.
+_SPEEDUP = "BENCH_SPEEDUP"
 _PURE = {"WEBSOCK_PURE": "1"}
 _NO_BROADCAST = frozenset({"broadcast"})
 _UVICORN_NEEDS = "uvicorn"
@@ -186,10 +188,26 @@ LIBRARIES: dict[str, Library] = {
             "tornado", COROUTINE, "tornado_echo", "tornado", client="tornado_client"
         ),
         _python(
+            "tornado-fast",
+            COROUTINE,
+            "tornado_echo",
+            "tornado",
+            client="tornado_client",
+            environment={_SPEEDUP: "tornado"},
+        ),
+        _python(
             "autobahn",
             CALLBACK,
             "autobahn_echo",
             "autobahn",
+            lacks=frozenset({"deflate"}),
+        ),
+        _python(
+            "autobahn-fast",
+            CALLBACK,
+            "autobahn_echo",
+            "autobahn",
+            environment={_SPEEDUP: "autobahn"},
             lacks=frozenset({"deflate"}),
         ),
         _python("wsproto", CALLBACK, "wsproto_echo", "wsproto", lacks=_NO_BROADCAST),
@@ -222,6 +240,14 @@ LIBRARIES: dict[str, Library] = {
             "websocket-client",
             THREADS,
             client="websocket_client_threads",
+            has_loop=False,
+            needs="websocket",
+        ),
+        Library(
+            "websocket-client-fast",
+            THREADS,
+            client="websocket_client_threads",
+            environment={_SPEEDUP: "websocket-client"},
             has_loop=False,
             needs="websocket",
         ),
@@ -314,7 +340,7 @@ def server_command(
 def python_environment(library: Library, python: str) -> dict[str, str]:
     """Return the extra environment of a library's Python script."""
     environment = dict(library.environment)
-    if library.needs == "websock" or library.patched:
+    if library.needs == "websock" or library.patched or _SPEEDUP in environment:
         tree = BENCH.parent
         if Path(find_module(python, "websock")).parent.parent == tree:
             environment["PYTHONPATH"] = str(tree)

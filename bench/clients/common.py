@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import importlib.metadata
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Coroutine
@@ -76,8 +77,22 @@ def payloads(options: argparse.Namespace) -> list[Any]:
     return [t.encode() for t in texts] if options.kind == "binary" else texts
 
 
+def install_speedup() -> None:
+    """Install the speed-up that the harness asks for; refuse to run without it."""
+    name = os.environ.get("BENCH_SPEEDUP")
+    if name is None:
+        return
+    from websock import speedups
+
+    speedups.install(name)
+    [found] = [status for status in speedups.status() if status.name == name]
+    if found.state != "patched":
+        sys.exit(f"unsupported: speed-up of {name}: {found.state}, {found.reason}")
+
+
 def announce(*distributions: str, loop: str = "", **facts: Any) -> None:
     """Print the first line: versions of what runs, and other facts."""
+    install_speedup()
     versions = {}
     for name in distributions:
         try:

@@ -47,6 +47,7 @@ class Host:
         self.tests: list[str] = entry["tests"]
         self.plugin: str = entry["plugin"]
         self.options: list[str] = entry.get("options", [])
+        self.environment: dict[str, str] = entry.get("environment", {})
         python = f"{sys.implementation.cache_tag}"
         self.sources = CACHE / f"{name}-{self.version}"
         self.venv = CACHE / f"venv-{name}-{self.version}-{python}"
@@ -106,6 +107,7 @@ class Host:
         path = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
         environment = {
             **os.environ,
+            **self.environment,
             "PYTHONPATH": path.rstrip(os.pathsep),
             "WEBSOCK_HOST": self.name,
         }

@@ -27,8 +27,12 @@ from ._watcher import Watcher
 __all__ = ["HOSTS", "Registry", "Status"]
 
 HOSTS = {
+    "autobahn": "websock.speedups._autobahn",
+    "tornado": "websock.speedups._tornado",
     "uvicorn": "websock.speedups._uvicorn",
+    "websocket-client": "websock.speedups._websocket_client",
     "websockets": "websock.speedups._websockets",
+    "wsaccel": "websock.speedups._wsaccel",
     "wsproto": "websock.speedups._wsproto",
 }
 """Names of hosts, and the modules whose ``PATCH`` is the class of their patch."""
