@@ -63,6 +63,7 @@ LAYERS: dict[str, int] = {
     # L4: what people see.
     "listener": 4,
     "asyncio": 4,
+    "sync": 4,
     "__init__": 5,
     # L5: other libraries, and commands.
     "speedups": 5,

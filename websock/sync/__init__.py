@@ -1,0 +1,3 @@
+"""Clients and servers for programs with threads."""
+
+__all__: list[str] = []
