@@ -1,3 +1,5 @@
 """Clients and servers for programs with threads."""
 
-__all__: list[str] = []
+from . import client, router, server
+
+__all__ = ["client", "router", "server"]

@@ -405,7 +405,7 @@ class ConnectionBase:
                     return False
                 if not self._read_some():
                     return True
-            while self._stream.ssl_pending():
+            while self.has_read_ahead():
                 # It would not be told again of what is in memory already.
                 if self.is_lost or self._pauses():
                     return False
@@ -454,6 +454,10 @@ class ConnectionBase:
             self._watcher.add_again(self)
         if self._waiting:
             self._notify()
+
+    def has_read_ahead(self) -> bool:
+        """Whether there is input in memory that the socket does not tell of."""
+        return self._stream.ssl_pending()
 
     def is_read(self) -> bool:
         """Whether a thread reads, or waits to."""

@@ -172,6 +172,8 @@ class TlsStream:
         self.sock: socket.socket = inner.sock
         self.has_output = False
         self.ended = False
+        # Whether all that was received from below has been read.
+        self._drained = False
         self._lock = threading.Lock()
         self._incoming = ssl_module.MemoryBIO()
         self._outgoing = ssl_module.MemoryBIO()
@@ -247,10 +249,12 @@ class TlsStream:
         """Receive bytes; none at the end of the stream, or with ``NO_WAIT``."""
         while True:
             with self._lock:
+                self._drained = False
                 try:
                     data = self._object.read(size)
                 except ssl_module.SSLWantReadError:
                     data = None
+                    self._drained = True
                 except (ssl_module.SSLZeroReturnError, ssl_module.SSLEOFError):
                     data = b""
                 if self._outgoing.pending:
@@ -272,8 +276,8 @@ class TlsStream:
                     return b""
 
     def wait_readable(self, seconds: float | None) -> bool:
-        """Wait for input of the stream below; return whether there is any."""
-        return self.inner.wait_readable(seconds)
+        """Wait for input; return whether there is any, be it not a whole record."""
+        return not self._drained or self.inner.wait_readable(seconds)
 
     def at_end(self) -> bool:
         """Tell whether the peer's stream has ended, and all of it was received."""
@@ -281,10 +285,7 @@ class TlsStream:
 
     def ssl_pending(self) -> bool:
         """Tell whether input is in memory that the socket does not tell of."""
-        with self._lock:
-            if self._object.pending() or self._incoming.pending:
-                return True
-        return self.inner.ssl_pending()
+        return not self._drained or self.inner.ssl_pending()
 
     def encode(self, data: bytes) -> bytes:
         """Return what goes over the network for ``data``."""

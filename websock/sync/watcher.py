@@ -245,6 +245,8 @@ class Watcher:
         connection.seen_activity = connection.activity
         connection.is_watched = True
         self._update(connection)
+        if connection.has_read_ahead():
+            self._serve(connection, READ)
 
     def _unwatch(self, connection: ConnectionBase) -> None:
         connection.is_watched = False
