@@ -1,4 +1,4 @@
-"""Send lines with one thread, receive with another: ``python threads_client.py [URL]``."""
+"""Send with one thread, receive with another: ``python threads_client.py [URL]``."""
 
 from __future__ import annotations
 
