@@ -100,6 +100,8 @@ class Server:
         self._opening: set[ServerConnection | socket.socket] = set()
         self._waker, self._woken = socket.socketpair()
         self._shutting_down = False
+        # With what shutdown() closes connections; those that open late, too.
+        self._closing: tuple[CloseCode | int, str] | None = None
         self._serving: threading.Thread | None = None
         self._unlink: Callable[[], None] | None = None
 
@@ -219,6 +221,9 @@ class Server:
         """Take in a connection that was opened."""
         with self.lock:
             self.all_connections.add(connection)
+            closing = self._closing
+        if closing is not None:
+            connection.begin_close(*closing)
 
     def remove_connection(self, connection: ServerConnection) -> None:
         """Forget a connection that is closed."""
@@ -252,6 +257,8 @@ class Server:
         with self.lock:
             first = not self._shutting_down
             self._shutting_down = True
+            if close_connections and self._closing is None:
+                self._closing = (code, reason)
             serving = self._serving
             opening = list(self._opening)
         if first:
@@ -525,8 +532,6 @@ def serve(
 
     def run_handler(connection: ServerConnection) -> None:
         try:
-            if server.is_shutting_down():
-                connection.begin_close(CloseCode.GOING_AWAY, "")
             handler(connection)
         except BaseException as exc:
             if is_end_of(connection, exc):
