@@ -21,7 +21,6 @@ from end to end, so that Ctrl-C finds them before or after it, and never lost be
 from __future__ import annotations
 
 import itertools
-import logging
 import os
 import threading
 from collections import deque
@@ -34,15 +33,15 @@ from ..asyncio.base import Marks, queue_marks
 from ..constants import OP_BINARY, OP_CLOSE, OP_PING, OP_PONG
 from ..exceptions import ConnectionClosed
 from ..frames import CloseCode
-from ..http11 import Request, Response
 from ..protocol import CLOSED, OPEN, Protocol, State
-from ..typing import BytesLike, LoggerLike, Subprotocol
+from ..typing import BytesLike
 from .deadlines import Deadline
-from .streams import NO_WAIT, TlsStream, make_stream
+from .info import ConnectionInfo
+from .streams import NO_WAIT, TlsStream
 from .watcher import Timer, the_watcher
 
 if TYPE_CHECKING:
-    import uuid
+    pass
 
 __all__ = ["ConnectionBase"]
 
@@ -72,16 +71,12 @@ _WAIT = (0,)
 _DO_NOT_WAIT = (NO_WAIT,)
 
 
-class ConnectionLogger(logging.LoggerAdapter[Any]):
-    """Adds the connection to log records, as ``websocket``."""
-
-
 def _ignore(data: BytesLike) -> list[Event]:
     """Take input that nobody wants any more."""
     return []
 
 
-class ConnectionBase:
+class ConnectionBase(ConnectionInfo):
     """What a connection is and what becomes of it, apart from its messages."""
 
     def __init__(
@@ -94,20 +89,11 @@ class ConnectionBase:
         close_timeout: float | None = 10,
         max_queue: Marks = 16,
     ) -> None:
-        self.socket: Any = sock
-        """Socket of the connection; with TLS, an object that looks like one."""
-        self.protocol = protocol
+        super().__init__(sock, protocol)
         self.ping_interval = ping_interval
         self.ping_timeout = ping_timeout
         self.close_timeout = close_timeout
-        self.latency: float = 0.0
-        """Round-trip time that the last answered ping measured, in seconds."""
-        self.request: Request | None = None
-        """Request of the opening handshake."""
-        self.response: Response | None = None
-        """Response of the opening handshake."""
 
-        self._stream = make_stream(sock)
         self._recv = self._stream.recv
         self._send_quickly = (
             None if isinstance(self._stream, TlsStream) else self._stream.send_now
@@ -121,9 +107,6 @@ class ConnectionBase:
         self._changed = threading.Condition(threading.Lock())
         self._waiting = 0  # threads that wait for _changed
 
-        self.opened = False  # the opening handshake succeeded
-        self.is_open = False  # messages can be sent
-        self.is_lost = False  # the socket is closed
         self.is_paused = False  # nothing is read until messages are taken
         self.fragmenting = False  # a fragmented message is being sent
 
@@ -154,78 +137,6 @@ class ConnectionBase:
         self._timer: Timer | None = None
         self._close_timer: Timer | None = None
         self._connection_exc: BaseException | None = None
-        self._logger: ConnectionLogger | None = None
-        self._addresses: list[Any] = [None, None]
-        if protocol.logger.isEnabledFor(logging.INFO):
-            # What the protocol logs says which connection it is about.
-            protocol.logger = self.logger
-
-    def __repr__(self) -> str:
-        state = self.state.name.lower()
-        return f"<{type(self).__name__} {state} {self.remote_address}>"
-
-    # -- what a connection is ------------------------------------------------------
-
-    @property
-    def id(self) -> uuid.UUID:
-        """Identifier of the connection, for logs."""
-        return self.protocol.id
-
-    @property
-    def logger(self) -> LoggerLike:
-        """Logger of this connection; its records have a ``websocket`` attribute."""
-        if self._logger is None:
-            self._logger = ConnectionLogger(self.protocol.logger, {"websocket": self})
-        return self._logger
-
-    @property
-    def debug(self) -> bool:
-        """Whether the logger takes debug messages."""
-        return self.protocol.debug
-
-    @property
-    def local_address(self) -> Any:
-        """Address of this end: ``(host, port)`` for IPv4; see ``getsockname()``."""
-        return self._address(0)
-
-    @property
-    def remote_address(self) -> Any:
-        """Address of the peer: ``(host, port)`` for IPv4; see ``getpeername()``."""
-        return self._address(1)
-
-    def _address(self, which: int) -> Any:
-        addresses = self._addresses
-        if addresses[which] is None and not self.is_lost:
-            sock = self._stream.sock
-            try:
-                addresses[which] = (sock.getpeername if which else sock.getsockname)()
-            except OSError:
-                return None
-        return addresses[which]
-
-    @property
-    def state(self) -> State:
-        """State of the connection."""
-        return self.protocol.state
-
-    @property
-    def subprotocol(self) -> Subprotocol | None:
-        """Subprotocol that was negotiated, if any."""
-        return self.protocol.subprotocol
-
-    @property
-    def close_code(self) -> int | None:
-        """Close code from the peer; ``None`` while the connection is not closed."""
-        return self.protocol.close_code
-
-    @property
-    def close_reason(self) -> str | None:
-        """Close reason from the peer; ``None`` while the connection is not closed."""
-        return self.protocol.close_reason
-
-    def fileno(self) -> int:
-        """Return the file descriptor of the socket; -1 when it is closed."""
-        return self._stream.sock.fileno()
 
     # -- opening -------------------------------------------------------------------
 
