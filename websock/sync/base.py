@@ -324,7 +324,10 @@ class ConnectionBase(ConnectionInfo):
                     return True
             return True
         finally:
-            self._release_reading()
+            # The watcher itself need not be woken.
+            self._reading.release()
+            if self._waiting:
+                self._notify()
 
     def _must_hold(self) -> bool:
         """Whether nothing is to be read before messages are taken."""
@@ -376,6 +379,8 @@ class ConnectionBase(ConnectionInfo):
 
     def _release_reading(self) -> None:
         self._reading.release()
+        if self._watcher.asleep:
+            self._watcher.wake()
         if self._waiting:
             self._notify()
 
@@ -530,6 +535,8 @@ class ConnectionBase(ConnectionInfo):
             finally:
                 if sent:
                     self._unsent = self._unsent[sent.pop() :]
+        if self._pongs:
+            self._has_actions = True  # they had to wait for that
 
     def _write_failed(self, exc: OSError) -> None:
         """Nothing can be sent any more; what the peer has sent is still read."""
@@ -592,7 +599,8 @@ class ConnectionBase(ConnectionInfo):
             self.protocol.send_close(*close)
 
     def _do_ping(self, payload: bytes) -> None:
-        if self.is_open and not self._unsent:
+        # Without a timeout they would pile up behind what the peer does not read.
+        if self.is_open and (not self._unsent or self.ping_timeout is not None):
             assert self._writer is not None
             self._send_now(self._writer.frame(OP_PING, payload))
 

@@ -131,8 +131,6 @@ class Connection(ConnectionBase):
                         self._read_message(None)
                     finally:
                         self._release_reading()
-                    if self._watcher.asleep:
-                        self._watcher.wake()
                     if not self._queue:
                         raise self.closed_error()
                 else:
@@ -156,8 +154,6 @@ class Connection(ConnectionBase):
                     in_time = bool(self._queue) or self._read_message(deadline)
                 finally:
                     self._release_reading()
-                if self._watcher.asleep:
-                    self._watcher.wake()
             else:
                 in_time = self._wait_until(self._may_receive, deadline)
             if not in_time and not self._queue:
@@ -257,8 +253,6 @@ class Connection(ConnectionBase):
                     self._read_message(None, True)
                 finally:
                     self._release_reading()
-                if self._watcher.asleep:
-                    self._watcher.wake()
             else:
                 self._wait_until(self._may_receive, Deadline(None))
 
