@@ -228,6 +228,15 @@ LIBRARIES: dict[str, Library] = {
             lacks=frozenset({"broadcast", "tls", "deflate"}),
         ),
         _python(
+            "websock-sync",
+            THREADS,
+            "websock_threads",
+            "websock",
+            client="websock_threads",
+            lacks=_NO_BROADCAST,
+            has_loop=False,
+        ),
+        _python(
             "websockets-threads",
             THREADS,
             "websockets_threads",

@@ -68,6 +68,7 @@ LAYERS: dict[str, int] = {
     "listener": 4,
     "asyncio": 4,
     "events": 4,
+    "sync": 4,
     "__init__": 5,
     # L5: other libraries, and commands.
     "testing": 5,

@@ -1,0 +1,5 @@
+"""Clients and servers for programs with threads."""
+
+from . import client, router, server
+
+__all__ = ["client", "router", "server"]
