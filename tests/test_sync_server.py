@@ -412,6 +412,7 @@ def test_routes(tmp_path: Path) -> None:
 
 
 def test_routes_need_werkzeug(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "werkzeug.routing", None)
-    with pytest.raises(ImportError, match="needs werkzeug: install it"):
-        route(make_map(), LOOPBACK, 0)
+    url_map = make_map()
+    monkeypatch.setattr("websock.routing.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="needs werkzeug: pip install"):
+        route(url_map, LOOPBACK, 0)

@@ -17,6 +17,8 @@ from __future__ import annotations
 import select
 import socket
 import ssl as ssl_module
+import struct
+import sys
 import threading
 from collections.abc import Callable
 from time import monotonic
@@ -29,6 +31,9 @@ __all__ = ["NO_WAIT", "SocketStream", "Stream", "TlsStream", "make_stream"]
 # Windows has no such flag: there the socket is asked before it is used.
 _DONTWAIT: int = getattr(socket, "MSG_DONTWAIT", 0)
 _HAS_POLL = hasattr(select, "poll")
+
+# Seconds after which a wait in the main thread begins anew, see below.
+_LOOK_UP_AFTER = 1
 
 NO_WAIT = _DONTWAIT or -1
 """The flag of ``recv()`` for taking only what is there."""
@@ -73,7 +78,7 @@ class SocketStream:
         sock: The socket.
         recv: ``recv(size, flags)``: receive bytes; none at the end of the stream.
             With the flag ``NO_WAIT`` it raises ``BlockingIOError`` when there are
-            none now.
+            none now; without, it may do so after a while.
         has_output: Whether something is to be sent that nobody encoded.
     """
 
@@ -81,6 +86,13 @@ class SocketStream:
 
     def __init__(self, sock: socket.socket) -> None:
         sock.settimeout(None)
+        if threading.current_thread() is threading.main_thread():
+            # Python sees to Ctrl-C in this thread, between two steps of a program: one
+            # that comes just before recv(2) waits as long as recv(2) does.
+            value: int | bytes = _LOOK_UP_AFTER * 1000
+            if sys.platform != "win32":
+                value = struct.pack("@ll", _LOOK_UP_AFTER, 0)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
         self.sock = sock
         self.has_output = False
         # The socket's own method: nothing is in between, Ctrl-C neither.
