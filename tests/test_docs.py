@@ -35,8 +35,9 @@ def port_of(namespace: dict[str, Any]) -> int:
     """Return the port that the examples listen on by now."""
     if "runner" in namespace and namespace["runner"].addresses:
         return int(namespace["runner"].addresses[0][1])
-    sockets = namespace["http" if "http" in namespace else "server"].sockets
-    return int(sockets[0].getsockname()[1])
+    server = namespace["http" if "http" in namespace else "server"]
+    sock = server.sockets[0] if hasattr(server, "sockets") else server.socket
+    return int(sock.getsockname()[1])
 
 
 async def execute(code: str, namespace: dict[str, Any]) -> None:
@@ -58,6 +59,7 @@ PAGES = {
     "resilient.md": 2,
     "streams.md": 3,
     "testing.md": 6,
+    "threads.md": 2,
 }
 
 
