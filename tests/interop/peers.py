@@ -12,7 +12,7 @@ import base64
 import contextlib
 import json
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -99,6 +99,7 @@ class WebsocketsPeer:
     name = "websockets"
     server = "websockets.asyncio.server"
     client = "websockets.asyncio.client"
+    server_options: Mapping[str, Any] = {}
 
     @contextlib.asynccontextmanager
     async def serve(self, setup: Setup) -> AsyncIterator[int]:
@@ -120,6 +121,7 @@ class WebsocketsPeer:
                 "chat" if "chat" in offered else None
             ),
             max_size=MAX_SIZE,
+            **self.server_options,
         ) as server:
             yield next(iter(server.sockets)).getsockname()[1]
 
@@ -160,6 +162,9 @@ class PicowsPeer(WebsocketsPeer):
 
     name = "picows"
     server = client = "picows.websockets"
+    # With it, picows 2.3.1 stops in the middle of many messages over TLS until a ping
+    # comes, whoever the client is.
+    server_options: Mapping[str, Any] = {"use_aiofastnet": False}
 
 
 class TornadoPeer:
