@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import re
 import urllib.parse
+from importlib import import_module
+from typing import Any
 
 from .datastructures import Headers
 from .exceptions import InvalidProxy
@@ -12,7 +14,13 @@ from .headers import build_authorization_basic, build_host
 from .http11 import USER_AGENT
 from .uri import WebSocketURI
 
-__all__ = ["Proxy", "get_proxy", "parse_proxy", "prepare_connect_request"]
+__all__ = [
+    "Proxy",
+    "get_proxy",
+    "make_socks",
+    "parse_proxy",
+    "prepare_connect_request",
+]
 
 _DEFAULT_PORTS = {
     "http": 80,
@@ -170,3 +178,32 @@ def prepare_connect_request(
     if proxy.user_info is not None:
         headers["Proxy-Authorization"] = build_authorization_basic(*proxy.user_info)
     return f"CONNECT {target} HTTP/1.1\r\n".encode() + headers.serialize()
+
+
+def make_socks(proxy: Proxy, module: str) -> Any:
+    """Make the object of python-socks that connects through a SOCKS proxy.
+
+    Args:
+        proxy: The proxy.
+        module: Module of python-socks for the kind of input and output.
+
+    Raises:
+        ImportError: If python-socks is not installed.
+    """
+    try:
+        kinds: Any = import_module("python_socks").ProxyType
+        connecting: Any = import_module(module).Proxy
+    except ImportError as exc:
+        raise ImportError(
+            "connecting through a SOCKS proxy needs python-socks: "
+            "install it with pip install 'websock-fast[socks]'"
+        ) from exc
+    kind, remote_names = {
+        "socks4": (kinds.SOCKS4, False),
+        "socks4a": (kinds.SOCKS4, True),
+        "socks5": (kinds.SOCKS5, False),
+        "socks5h": (kinds.SOCKS5, True),
+    }[proxy.scheme]
+    return connecting(
+        kind, proxy.host, proxy.port, proxy.username, proxy.password, remote_names
+    )

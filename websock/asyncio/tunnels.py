@@ -14,6 +14,7 @@ from ..exceptions import (
     SecurityError,
 )
 from ..http11 import ResponseReader
+from ..proxy import make_socks
 from .sockets import connect_tcp
 
 if TYPE_CHECKING:
@@ -205,24 +206,7 @@ async def connect_socks(
         OSError: When the proxy cannot be connected to.
         ProxyError: When it does not make the tunnel.
     """
-    try:
-        from python_socks import ProxyType
-        from python_socks.async_.asyncio import Proxy as SocksProxy
-    except ImportError as exc:
-        raise ImportError(
-            "connecting through a SOCKS proxy needs python-socks: "
-            "install it with pip install 'websock-fast[socks]'"
-        ) from exc
-
-    kind, remote_names = {
-        "socks4": (ProxyType.SOCKS4, False),
-        "socks4a": (ProxyType.SOCKS4, True),
-        "socks5": (ProxyType.SOCKS5, False),
-        "socks5h": (ProxyType.SOCKS5, True),
-    }[proxy.scheme]
-    socks = SocksProxy(
-        kind, proxy.host, proxy.port, proxy.username, proxy.password, remote_names
-    )
+    socks = make_socks(proxy, "python_socks.async_.asyncio")
     try:
         sock: socket.socket = await socks.connect(
             uri.host, uri.port, timeout=SOCKS_TIMEOUT, local_addr=local_addr

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..asyncio.sockets import set_nodelay
 from ..asyncio.tunnels import Answer
 from ..exceptions import ProxyError
-from ..proxy import Proxy, get_proxy, parse_proxy, prepare_connect_request
+from ..proxy import (
+    Proxy,
+    get_proxy,
+    make_socks,
+    parse_proxy,
+    prepare_connect_request,
+)
 from .deadlines import Deadline
 from .streams import (
     SocketStream,
@@ -252,24 +258,7 @@ def connect_socks(
         OSError: When the proxy cannot be connected to.
         ProxyError: When it does not make the tunnel.
     """
-    try:
-        from python_socks import ProxyType
-        from python_socks.sync import Proxy as SocksProxy
-    except ImportError as exc:
-        raise ImportError(
-            "connecting through a SOCKS proxy needs python-socks: "
-            "install it with pip install 'websock-fast[socks]'"
-        ) from exc
-
-    kind, remote_names = {
-        "socks4": (ProxyType.SOCKS4, False),
-        "socks4a": (ProxyType.SOCKS4, True),
-        "socks5": (ProxyType.SOCKS5, False),
-        "socks5h": (ProxyType.SOCKS5, True),
-    }[proxy.scheme]
-    socks = SocksProxy(
-        kind, proxy.host, proxy.port, proxy.username, proxy.password, remote_names
-    )
+    socks = make_socks(proxy, "python_socks.sync")
     try:
         sock: socket.socket = socks.connect(
             uri.host, uri.port, timeout=deadline.check(), local_addr=source_address
