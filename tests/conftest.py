@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
 
+# Before anything is frozen by linked.freeze(): it asks the collector who refers to what.
+import hypothesis  # noqa: F401
 import pytest
 
 
