@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
+import os
 import re
 import socket
 from collections.abc import Awaitable, Callable
@@ -154,6 +156,8 @@ def test_own_client(http: str, tls: bool, loop: Any, tmp_path: Any) -> None:
                     str(number) for number in range(500)
                 ]
                 assert isinstance(server.connection, WebSocketProtocol)
+                # What is nothing but a socket is taken from its transport.
+                assert (server.connection.io is None) is not tls
             await app.done.wait()
         assert app.scopes[0]["scheme"] == ("wss" if tls else "ws")
         assert app.events[-1] == {
@@ -163,6 +167,26 @@ def test_own_client(http: str, tls: bool, loop: Any, tmp_path: Any) -> None:
         }
 
     run(main(), loop)
+
+
+def test_transport_is_kept_without_a_file_to_spare(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def too_many(number: int) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    async def main() -> None:
+        async with serving(Recorder(echo), "websock") as server:
+            peer = await RawPeer.open(server.port)
+            monkeypatch.setattr(os, "dup", too_many)
+            await peer.head()
+            monkeypatch.undo()
+            peer.writer.write(frame(1, b"hello"))
+            assert await peer.frame() == (0x81, b"hello")
+            assert server.connection.io is not None
+            await peer.end()
+
+    run(main())
 
 
 @pytest.mark.parametrize("deflate", [True, False])
@@ -863,7 +887,7 @@ def test_peer_must_wait_for_an_application_that_does_not_receive() -> None:
                     await ws.send(bytes(size))
 
             sending = asyncio.create_task(send_all())
-            await until(lambda: not connection.io.is_reading())
+            await until(lambda: not connection.transport.is_reading())
             # 256 KiB, the read that went over it, and what came with that.
             queued = connection.queued
             assert 3 * size <= queued * size <= 2**18 + 4 * size
@@ -899,7 +923,7 @@ def test_peer_must_wait_when_the_queue_is_full() -> None:
                 peer.writer.write(frame(1, b"%d" % number))
             await until(lambda: connection.queued > 4)
             peer.writer.write(frame(1, b"last"))
-            await until(lambda: not connection.io.is_reading())
+            await until(lambda: not connection.transport.is_reading())
             assert connection.queued == 5
             go.set()
             peer.writer.write(frame(8, b""))

@@ -74,6 +74,8 @@ cdef class Stream(Inbox):
 
     def attach_socket(self, sock):
         """Own a connected non-blocking socket and begin to read from it."""
+        self.io = None
+        self.watching = False
         self.socket = sock
         self.fd = sock.fileno()
         self.watch()

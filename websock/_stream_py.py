@@ -90,7 +90,13 @@ class Stream(Inbox):
         self._received = 0  # bytes
 
     def attach_socket(self, sock: socket.socket) -> None:
-        """Own a connected non-blocking socket and begin to read from it."""
+        """Own a connected non-blocking socket and begin to read from it.
+
+        It takes the place of a transport, if there was one: that one must read nothing
+        more and have nothing unsent, and is the caller's to close.
+        """
+        self.io = None
+        self._watching = False
         self.sock = sock
         self._fd = sock.fileno()
         self._watch()

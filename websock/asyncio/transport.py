@@ -1,15 +1,30 @@
-"""What looks like a transport on a connection that owns its socket."""
+"""Sockets instead of transports.
+
+A :class:`SocketTransport` looks like a transport on a connection that owns its socket;
+:func:`take_socket` gives such a connection the socket of a transport that exists.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from .base import ConnectionBase
 
-__all__ = ["SocketTransport"]
+__all__ = ["SocketTransport", "take_socket"]
+
+# Those that add nothing to what the socket does, and close it without more ado.
+PLAIN_TRANSPORTS = frozenset(
+    (
+        ("asyncio.selector_events", "_SelectorSocketTransport"),
+        ("uvloop.loop", "TCPTransport"),
+        ("uvloop.loop", "UnixTransport"),
+    )
+)
 
 Bytes: TypeAlias = "bytes | bytearray | memoryview[Any]"
 
@@ -73,6 +88,38 @@ class SocketTransport(asyncio.Transport):
         """Undo ``pause_reading()``."""
         self._connection.release_reading()
 
+    def is_reading(self) -> bool:
+        """Whether input is read, and not held back."""
+        return not self.is_closing() and not self._connection.is_held
+
     def get_protocol(self) -> Any:
         """Return the connection."""
         return self._connection
+
+
+def take_socket(transport: Any) -> socket.socket | None:
+    """Return the socket that a transport works on, as one of its own.
+
+    The transport reads nothing more.  It is the caller's to abort; until then it must
+    not be written to.
+
+    Returns:
+        ``None``, and nothing has changed, when the transport is more than a socket, as
+        with TLS, or is unknown, is closing, or has something unsent.
+    """
+    kind = type(transport)
+    if (
+        (kind.__module__, kind.__qualname__) not in PLAIN_TRANSPORTS
+        or transport.is_closing()
+        or transport.get_write_buffer_size()
+    ):
+        return None
+    sock = transport.get_extra_info("socket")
+    try:
+        # A number of its own: the transport closes its...
+        own = socket.socket(fileno=os.dup(sock.fileno()))
+    except OSError:
+        return None  # there are too many open files: go on as it is
+    own.setblocking(False)
+    transport.pause_reading()
+    return own

@@ -4,8 +4,9 @@
 
 uvicorn's HTTP protocol makes a :class:`WebSocketProtocol` when a request asks for a
 WebSocket, calls ``connection_made()`` with the transport, hands over the request, and
-puts it onto the transport.  From there on the transport writes into the read buffer of
-the loop, and frames become messages in C.
+puts it onto the transport.  When the application accepts, the connection takes the
+socket from a transport that is nothing but a socket: reading, parsing and writing are
+one step in C then.  Over TLS the transport writes into the read buffer of the loop.
 
 What the application sees is what uvicorn's own protocols give it, and the log has the
 same lines.  What differs:
@@ -40,15 +41,15 @@ from uvicorn.protocols.utils import (
     is_ssl,
 )
 
-from .._stream import Stream, loop_state
+from .._stream import loop_state
 from ..asyncio.base import HOLD_FOR_HANDSHAKE, ConnectionBase
+from ..asyncio.transport import take_socket
 from ..datastructures import Headers
 from ..exceptions import ConnectionClosed
 from ..extensions.permessage_deflate import enable_server_permessage_deflate
 from ..frames import Close, CloseCode
 from ..http11 import Request, Response
 from ..server import ServerProtocol
-from ..typing import BytesLike
 
 if TYPE_CHECKING:
     from uvicorn.config import Config
@@ -58,22 +59,13 @@ __all__ = ["WebSocketProtocol"]
 
 Event = dict[str, Any]  # an ASGI message
 
-# A reason to hold input back, beside those of ConnectionBase.
-HOLD_FOR_APP = 8
-
-# Bytes that may wait for the application; those of messages that arrive in reads of
-# less than WEIGHED bytes are bounded by their number.
-BACKLOG = 1 << 18
-WEIGHED = 4096
+BACKLOG = 1 << 18  # bytes of messages that may wait for the application
 
 # How far the application is.  ACCEPTED is left by its own close only.
 WAITING, ACCEPTED, DENYING, OVER = range(4)
 
 logger = logging.getLogger("uvicorn.error")
 quiet_logger = logging.getLogger("websock.server")
-
-_data_received = Stream.data_received
-_buffer_updated = Stream.buffer_updated
 
 
 class Interrupted(Exception):
@@ -115,13 +107,11 @@ class WebSocketProtocol(ConnectionBase):
     __slots__ = (
         "_app_state",
         "_asgi_stage",
-        "_backlog",
         "_config",
         "_connect_due",
         "_connections",
         "_denial",
         "_endings",
-        "_in_buffer",
         "_lost_code",
         "_plain",
         "_receiving_task",
@@ -153,6 +143,7 @@ class WebSocketProtocol(ConnectionBase):
             ping_interval=config.ws_ping_interval or None,
             ping_timeout=config.ws_ping_timeout,
             max_queue=config.ws_max_queue,
+            max_queue_bytes=BACKLOG,
             write_limit=2**16,
         )
         self._config = config
@@ -168,8 +159,6 @@ class WebSocketProtocol(ConnectionBase):
         self._denial: tuple[int, Headers, list[bytes]]
         self._receiving_task: asyncio.Task[Any] | None = None
         self._turns: deque[asyncio.Future[None]] | None = None
-        self._backlog = 0  # bytes that were read and wait for the application
-        self._in_buffer = False  # buffer_updated() is at work
         self.ping_sent_at = 0.0
         """The loop's time when the last ping was sent."""
         self.scope: dict[str, Any] = {}
@@ -193,25 +182,6 @@ class WebSocketProtocol(ConnectionBase):
         self.protocol.logger = quiet_logger
         super().connection_lost(exc)
         self._end({"type": "websocket.disconnect", "code": int(self._lost_code)})
-
-    def data_received(self, data: BytesLike) -> None:
-        """Take the request, and input of transports that lend no memory."""
-        _data_received(self, data)
-        if len(data) >= WEIGHED and not self._in_buffer:
-            self._weigh(len(data))
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """Take what the transport wrote into the read buffer."""
-        if nbytes < WEIGHED:
-            _buffer_updated(self, nbytes)
-            return
-        # A stream may hand it on to data_received(): it is weighed once.
-        self._in_buffer = True
-        try:
-            _buffer_updated(self, nbytes)
-        finally:
-            self._in_buffer = False
-        self._weigh(nbytes)
 
     def shutdown(self) -> None:
         """Close because the server shuts down."""
@@ -237,7 +207,7 @@ class WebSocketProtocol(ConnectionBase):
 
     def _trace(self, text: str) -> None:
         if logger.level <= TRACE_LOG_LEVEL:
-            client = get_remote_addr(self.io)
+            client = get_remote_addr(self.transport)
             prefix = f"{client[0]}:{client[1]} - " if client else ""
             logger.log(TRACE_LOG_LEVEL, "%sWebSocket %s", prefix, text)
 
@@ -336,7 +306,7 @@ class WebSocketProtocol(ConnectionBase):
         """Return the next event; the application's ``receive()``."""
         if self._plain and not self.is_receiving:
             if not self.queued:
-                self._receiving_task = asyncio.current_task()
+                self._receiving_task = asyncio.current_task(self.loop)
             try:
                 message = await self.recv()
             except (ConnectionClosed, Interrupted):
@@ -344,8 +314,6 @@ class WebSocketProtocol(ConnectionBase):
             finally:
                 if self._turns:
                     self._pass_turn()
-            if self._backlog and not self.queued:
-                self._caught_up()
             if message.__class__ is str:
                 return {"type": "websocket.receive", "text": message}
             return {"type": "websocket.receive", "bytes": message}
@@ -405,19 +373,6 @@ class WebSocketProtocol(ConnectionBase):
                 "reason": close.reason,
             }
         )
-
-    def _weigh(self, nbytes: int) -> None:
-        """Stop reading when the messages that wait are too many bytes."""
-        if not self.queued:
-            self._backlog = 0
-            return
-        self._backlog += nbytes
-        if self._backlog > BACKLOG and self.is_open:
-            self.hold_reading(HOLD_FOR_APP)
-
-    def _caught_up(self) -> None:
-        self._backlog = 0
-        self.release_reading(HOLD_FOR_APP)
 
     # -- send() ----------------------------------------------------------------------
 
@@ -502,7 +457,7 @@ class WebSocketProtocol(ConnectionBase):
         logger.info('%s - "WebSocket %s" %s', client, path, outcome)
 
     def _accept(self, event: Event) -> None:
-        if self.is_closing or self.io.is_closing():
+        if self.is_closing or self._is_shut():
             raise ClientDisconnected
         response = self.response
         assert response is not None
@@ -521,9 +476,19 @@ class WebSocketProtocol(ConnectionBase):
         self.protocol.send_response(response)
         self._asgi_stage = ACCEPTED
         self._lost_code = CloseCode.NO_STATUS_RCVD
+        self._leave_transport()
         self.send_writes()
         self.handshake_done()
         self.release_reading(HOLD_FOR_HANDSHAKE)
+
+    def _leave_transport(self) -> None:
+        """Go on without the transport, where it is nothing but a socket."""
+        transport = self.io
+        sock = take_socket(transport)
+        if sock is not None:
+            self.attach_socket(sock)
+            transport.set_protocol(asyncio.Protocol())
+            transport.abort()
 
     def _deny(self) -> None:
         """Send the response that the application has made."""
@@ -573,7 +538,6 @@ class WebSocketProtocol(ConnectionBase):
         self._end({"type": "websocket.disconnect", "code": code, "reason": reason})
         self.set_closing()
         self._send_frames()
-        self.release_reading(HOLD_FOR_APP)
         self.expect_close()
 
     # -- closing ---------------------------------------------------------------------
@@ -586,8 +550,7 @@ class WebSocketProtocol(ConnectionBase):
 
     def _close_transport(self) -> None:
         """Close after what was sent; do not wait for ever for a peer to read it."""
-        io = self.io
-        if self.is_lost or io.is_closing():
+        if self._is_shut():
             return
         if self._timer is not None:
             self._timer.cancel()
@@ -595,20 +558,25 @@ class WebSocketProtocol(ConnectionBase):
         if self._close_timer is not None:
             self._close_timer.cancel()
             self._close_timer = None
-        if self.buffered_amount > io.get_write_buffer_size():
+        io = self.io
+        if io is not None and self.buffered_amount > io.get_write_buffer_size():
             # Some of it waits for the end of this turn of the loop.
             self.loop.call_soon(self._close_transport)
             return
         self.set_closing()
-        io.close()
-        if io.get_write_buffer_size():
+        self.close_stream()
+        if self.buffered_amount:
             self.expect_close()
+
+    def _is_shut(self) -> bool:
+        """Whether the transport, if there is one, takes nothing more."""
+        return self.is_lost or (self.io is not None and self.io.is_closing())
 
     def close_received(self, payload: bytes) -> None:
         """A close frame arrived: an answer, or the peer closes."""
         protocol = self.protocol
         protocol.close_received(payload)
-        if self._asgi_stage != OVER and not self.io.is_closing():
+        if self._asgi_stage != OVER and not self._is_shut():
             close = protocol.close_rcvd
             assert close is not None
             self.set_closing()
