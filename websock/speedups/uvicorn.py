@@ -47,6 +47,7 @@ from ..exceptions import ConnectionClosed
 from ..extensions.permessage_deflate import enable_server_permessage_deflate
 from ..frames import Close, CloseCode
 from ..http11 import Request, Response
+from ..log_limit import LogLimit
 from ..server import ServerProtocol
 from ..typing import BytesLike
 
@@ -70,6 +71,7 @@ WEIGHED = 4096
 WAITING, ACCEPTED, DENYING, OVER = range(4)
 
 logger = logging.getLogger("uvicorn.error")
+log_limit = LogLimit(logger)
 quiet_logger = logging.getLogger("websock.server")
 
 _data_received = Stream.data_received
@@ -155,6 +157,7 @@ class WebSocketProtocol(ConnectionBase):
             max_queue=config.ws_max_queue,
             write_limit=2**16,
         )
+        self.protocol.may_log = log_limit.allows
         self._config = config
         self._server_state = server_state
         connections: Any = server_state.connections
