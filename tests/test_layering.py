@@ -60,6 +60,7 @@ LAYERS: dict[str, int] = {
     "_stream_py": 3,
     "_stream_c": 3,
     "timers": 3,
+    "log_limit": 3,
     # L4: what people see.
     "prepared": 3,
     "slow": 3,

@@ -22,7 +22,7 @@ from .headers import (
     build_host,
     build_subprotocol,
 )
-from .http11 import Request, Response, ResponseReader
+from .http11 import Request, Response, ResponseReader, show_header
 from .protocol import CLIENT, CONNECTING, Protocol, State
 
 if TYPE_CHECKING:  # pragma: no cover
@@ -125,7 +125,7 @@ class ClientProtocol(Protocol):
         if self.debug:
             self.logger.debug("> %s %s HTTP/1.1", request.method, request.path)
             for name, value in request.headers.raw_items():
-                self.logger.debug("> %s: %s", name, value)
+                self.logger.debug("> %s: %s", name, show_header(name, value))
         self.writes.append(data)
 
     def process_response(self, response: Response) -> None:
@@ -203,10 +203,12 @@ class ClientProtocol(Protocol):
         self._awaits_head = False
         if self.debug:
             self.logger.debug(
-                "< HTTP/1.1 %d %s", response.status_code, response.reason_phrase
+                "< HTTP/1.1 %d %s",
+                response.status_code,
+                show_header("", response.reason_phrase),
             )
             for name, value in response.headers.raw_items():
-                self.logger.debug("< %s: %s", name, value)
+                self.logger.debug("< %s: %s", name, show_header(name, value))
             if response.body:
                 self.logger.debug("< [body] (%d bytes)", len(response.body))
         self.events.append(response)

@@ -25,6 +25,7 @@ __all__ = [
     "MAX_HEAD_SIZE",
     "MAX_KEPT_ENDS",
     "MAX_LINE_LENGTH",
+    "MAX_LOG_LINES",
     "MAX_NUM_HEADERS",
     "MAX_REDIRECTS",
     "OP_BINARY",
@@ -70,6 +71,7 @@ MAX_NUM_HEADERS = 128
 MAX_HEAD_SIZE = 65536  # bytes in the request or status line and all headers
 MAX_BODY_SIZE = 1048576  # bytes in the body of a response that refuses a connection
 MAX_REDIRECTS = 10
+MAX_LOG_LINES = 10  # that peers can have a server log in a second by being refused
 
 # Frames and messages.
 MAX_CONTROL_SIZE = 125  # RFC 6455, 5.5

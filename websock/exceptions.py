@@ -25,6 +25,7 @@
                 InvalidHeaderFormat
                 InvalidHeaderValue
                     UnsafeHeader (also a ValueError)
+                InvalidHost
                 InvalidOrigin
                 InvalidUpgrade
                 InvalidVersion
@@ -78,6 +79,7 @@ __all__ = [
     "InvalidHeader",
     "InvalidHeaderFormat",
     "InvalidHeaderValue",
+    "InvalidHost",
     "InvalidMessage",
     "InvalidMethod",
     "InvalidOrigin",
@@ -354,6 +356,14 @@ class UnsafeHeader(InvalidHeaderValue, ValueError):
 
     def __str__(self) -> str:
         return f"invalid header {_show(self.name)!r}: {self.value}"
+
+
+class InvalidHost(InvalidHeader):
+    """The ``Host`` of a request is not among those that are allowed."""
+
+    def __init__(self, host: str) -> None:
+        super().__init__("Host", host)
+        self.args = (host,)
 
 
 class InvalidOrigin(InvalidHeader):

@@ -23,6 +23,7 @@ from .exceptions import (
     InvalidHandshake,
     InvalidHeader,
     InvalidHeaderValue,
+    InvalidHost,
     InvalidMessage,
     InvalidMethod,
     InvalidOrigin,
@@ -55,10 +56,12 @@ __all__ = [
     "accept_extensions",
     "accept_key",
     "accept_subprotocol",
+    "check_host",
     "check_origin",
     "check_request",
     "check_response",
     "generate_key",
+    "get_host",
     "get_origin",
     "get_subprotocols",
     "negotiate_extensions",
@@ -75,6 +78,12 @@ _is_key = re.compile(r"[A-Za-z0-9+/]{22}==").fullmatch
 _is_host = re.compile(
     r"(?:[-._~!$&'()*+,;=%0-9A-Za-z]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?"
 ).fullmatch
+
+# RFC 9112, 3.2.2, and RFC 6455, 4.1: what is sent to a proxy, with its authority.
+_is_absolute = re.compile(r"(?:https?|wss?)://([^/?#]*)[^#]*", re.IGNORECASE).fullmatch
+
+
+_cut_port = re.compile(r":[0-9]*\Z").sub
 
 
 def generate_key() -> str:
@@ -138,7 +147,7 @@ def check_request(request: Request) -> str:
     Raises:
         InvalidMethod: If the method is not GET.
         InvalidProtocol: If the protocol is not HTTP/1.1.
-        InvalidMessage: If the request announces a body.
+        InvalidMessage: If the target is none for GET, or the request announces a body.
         InvalidUpgrade: If ``Connection`` or ``Upgrade`` do not ask for it.
         InvalidVersion: If the version of the protocol is not 13.
         InvalidHeader: If ``Host`` or the key are missing, doubled or invalid.
@@ -147,17 +156,17 @@ def check_request(request: Request) -> str:
         raise InvalidMethod(request.method)
     if request.protocol != "HTTP/1.1":
         raise InvalidProtocol(request.protocol)
+    if request.path[:1] != "/" and not _is_absolute(request.path):
+        raise InvalidMessage(
+            "request target is neither a path nor an absolute URI (RFC 9112, 3.2)"
+        )
     index = request.headers.index()
     if "content-length" in index or "transfer-encoding" in index:
         check_no_body(request.headers)
     if index.get("connection") != "Upgrade" or index.get("upgrade") != "websocket":
         _check_upgrade(index)
 
-    host = index.get("host")
-    if not host or host.__class__ is list:
-        raise InvalidHeader("Host", _get_one(index, "Host"))
-    if not _is_host(host):  # type: ignore[arg-type]
-        raise InvalidHeaderValue("Host", host)  # type: ignore[arg-type]
+    get_host(request.headers)
 
     key = index.get("sec-websocket-key")
     if not key or key.__class__ is list:
@@ -168,6 +177,62 @@ def check_request(request: Request) -> str:
     if index.get("sec-websocket-version") != VERSION:
         raise InvalidVersion(_get_one(index, "Sec-WebSocket-Version"))
     return key  # type: ignore[return-value]
+
+
+def get_host(headers: Headers) -> str:
+    """Return the ``Host`` of a request.
+
+    Args:
+        headers: Headers of the request.
+
+    Raises:
+        InvalidHeader: If it is missing, doubled or invalid.
+    """
+    index = headers.index()
+    host = index.get("host")
+    if not host or host.__class__ is list:
+        raise InvalidHeader("Host", _get_one(index, "Host"))
+    if not _is_host(host):  # type: ignore[arg-type]
+        raise InvalidHeaderValue("Host", host)  # type: ignore[arg-type]
+    return host  # type: ignore[return-value]
+
+
+def check_host(request: Request, hosts: Sequence[re.Pattern[str] | str] | None) -> None:
+    """Check that a request is for one of a server's own names.
+
+    A target that is a whole URI names the server a second time, and a proxy may have
+    gone by that name (RFC 9112, 3.2.2): then both must be allowed.
+
+    Args:
+        request: The request.
+        hosts: What is allowed: names, which stand for any port, names with a port,
+            expressions to match in full what comes before the port. ``None`` instead
+            of a list allows everything.
+
+    Raises:
+        InvalidHeader: If ``Host`` is missing, doubled or invalid.
+        InvalidHost: If it is not allowed.
+    """
+    if hosts is None:
+        return
+    named = [get_host(request.headers)]
+    absolute = _is_absolute(request.path)
+    if absolute is not None:
+        named.append(absolute[1])
+    for host in named:
+        if not _is_allowed(host.lower(), hosts):
+            raise InvalidHost(host)
+
+
+def _is_allowed(host: str, hosts: Sequence[re.Pattern[str] | str]) -> bool:
+    name = _cut_port("", host)
+    for allowed in hosts:
+        if isinstance(allowed, re.Pattern):
+            if allowed.fullmatch(name) is not None:
+                return True
+        elif allowed.lower() in (name, host):
+            return True
+    return False
 
 
 def get_origin(headers: Headers) -> Origin | None:
@@ -323,6 +388,10 @@ def rejection(
         case InvalidOrigin():
             status = http.HTTPStatus.FORBIDDEN
             reason = "origin not allowed" if exc.value else "missing Origin header"
+        case InvalidHost():
+            # RFC 9110, 15.5.20: the request came to a server that it is not for.
+            status = http.HTTPStatus.MISDIRECTED_REQUEST
+            reason = "host not allowed"
         case InvalidMethod():
             status = http.HTTPStatus.METHOD_NOT_ALLOWED
             reason = "unsupported HTTP method, expected GET"

@@ -47,6 +47,7 @@ __all__ = [
     "ResponseReader",
     "parse_request",
     "parse_response",
+    "show_header",
 ]
 
 _PYTHON = f"Python/{sys.version_info[0]}.{sys.version_info[1]}"
@@ -89,6 +90,23 @@ _MAX_CHUNK_LINE = 1024
 
 # Interim responses that are skipped, before one is taken for the answer.
 _MAX_INTERIM = 8
+
+
+# What tells a reader of the log how to be somebody else.
+_SECRET = frozenset(("authorization", "cookie", "proxy-authorization", "set-cookie"))
+
+
+def show_header(name: str, value: str) -> str:
+    """Return the value of a header for one line of a log, without secrets.
+
+    Args:
+        name: Name of the header.
+        value: Its value.
+    """
+    if name.lower() in _SECRET:
+        return "(hidden)"
+    # Some control characters are legal in a header, and ends of lines to some readers.
+    return value if value.isprintable() else ascii(value)[1:-1]
 
 
 @dataclasses.dataclass(slots=True)

@@ -770,10 +770,11 @@ class Protocol:
         state = _STATE_OF[phase]
         if state is self._state:
             return
+        was_open = self._state is not CONNECTING
         self._state = state
         if self.debug:
             self.logger.debug("= connection is %s", state.name)
-        if state is CLOSED and self.side is SERVER:
+        if state is CLOSED and was_open and self.side is SERVER:
             self.logger.info("connection closed")
 
     def _note_loss(self) -> None:

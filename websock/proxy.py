@@ -11,7 +11,7 @@ from typing import Any
 from .datastructures import Headers
 from .exceptions import InvalidProxy
 from .headers import build_authorization_basic, build_host
-from .http11 import USER_AGENT
+from .http11 import USER_AGENT, Request
 from .uri import WebSocketURI
 
 __all__ = [
@@ -167,7 +167,7 @@ def prepare_connect_request(
         user_agent_header: Value of ``User-Agent``; ``None`` for no such header.
 
     Raises:
-        ValueError: If ``user_agent_header`` cannot be sent.
+        ValueError: If ``user_agent_header``, or the host of ``ws_uri``, cannot be sent.
     """
     target = build_host(
         ws_uri.host, ws_uri.port, ws_uri.secure, always_include_port=True
@@ -177,15 +177,17 @@ def prepare_connect_request(
         headers["User-Agent"] = user_agent_header
     if proxy.user_info is not None:
         headers["Proxy-Authorization"] = build_authorization_basic(*proxy.user_info)
-    return f"CONNECT {target} HTTP/1.1\r\n".encode() + headers.serialize()
+    return Request(target, headers, "CONNECT").serialize()
 
 
-def make_socks(proxy: Proxy, module: str) -> Any:
+def make_socks(proxy: Proxy, module: str, forward: Any = None) -> Any:
     """Make the object of python-socks that connects through a SOCKS proxy.
 
     Args:
         proxy: The proxy.
         module: Module of python-socks for the kind of input and output.
+        forward: What makes the connection to the proxy: to python-socks it is a proxy
+            on the way to this one.
 
     Raises:
         ImportError: If python-socks is not installed.
@@ -205,5 +207,11 @@ def make_socks(proxy: Proxy, module: str) -> Any:
         "socks5h": (kinds.SOCKS5, True),
     }[proxy.scheme]
     return connecting(
-        kind, proxy.host, proxy.port, proxy.username, proxy.password, remote_names
+        kind,
+        proxy.host,
+        proxy.port,
+        proxy.username,
+        proxy.password,
+        remote_names,
+        forward,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import urllib.parse
 
 from .datastructures import Headers, HeadersLike
-from .exceptions import InvalidStatus
+from .exceptions import InvalidStatus, InvalidURI
 from .uri import WebSocketURI
 
 __all__ = ["find_location", "is_same_origin", "keep_for_others"]
@@ -31,6 +31,9 @@ def find_location(exc: Exception, uri: str) -> str | None:
 
     Returns:
         The new URI, not checked; ``None`` when it is not a redirect.
+
+    Raises:
+        InvalidURI: If it leads to something that cannot even be taken apart.
     """
     if not (isinstance(exc, InvalidStatus) and exc.response.status_code in _STATUSES):
         return None
@@ -38,7 +41,11 @@ def find_location(exc: Exception, uri: str) -> str | None:
     if len(locations) != 1:
         return None
     # urljoin() knows ws and wss. A fragment means nothing here.
-    location, _ = urllib.parse.urldefrag(urllib.parse.urljoin(uri, locations[0]))
+    try:
+        location, _ = urllib.parse.urldefrag(urllib.parse.urljoin(uri, locations[0]))
+    except ValueError:
+        # Such as a bracket that is not closed.
+        raise InvalidURI(locations[0], "redirect to something malformed") from None
     scheme, colon, rest = location.partition(":")
     return _SCHEMES.get(scheme.lower(), scheme) + colon + rest
 

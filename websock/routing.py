@@ -10,6 +10,8 @@ import urllib.parse
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from . import handshake
+from .exceptions import InvalidHandshake, InvalidHeaderValue
 from .http11 import Request, Response
 
 if TYPE_CHECKING:
@@ -67,10 +69,14 @@ class Router:
             rule.websocket = True
 
     def get_server_name(self, connection: Any, request: Request) -> str:
-        """Return the name of the server as the client sees it."""
+        """Return the name of the server as the client sees it.
+
+        Raises:
+            InvalidHeader: When the client does not say, or makes no sense.
+        """
         if self.server_name is not None:
             return self.server_name
-        return request.headers["Host"]
+        return handshake.get_host(request.headers)
 
     def redirect(self, connection: Any, url: str) -> Response:
         """Make the response to a request that belongs elsewhere."""
@@ -85,6 +91,13 @@ class Router:
         response: Response = connection.respond(http.HTTPStatus.NOT_FOUND, "Not Found")
         return response
 
+    def bad_host(self, connection: Any, exc: InvalidHandshake) -> Response:
+        """Make the response to a request whose ``Host`` header is no good."""
+        status, text, _ = handshake.rejection(exc)
+        connection.protocol.handshake_exc = exc
+        response: Response = connection.respond(status, text)
+        return response
+
     def route_request(self, connection: Any, request: Request) -> Response | None:
         """Find the handler for a request, or a response to send instead.
 
@@ -95,20 +108,25 @@ class Router:
             connection: The connection, in its opening handshake.
             request: The request.
         """
-        from werkzeug.exceptions import HTTPException
+        from werkzeug.exceptions import BadHost, HTTPException
         from werkzeug.routing import RequestRedirect
 
         path, _, query = request.path.partition("?")
-        adapter = self.url_map.bind(
-            self.get_server_name(connection, request), url_scheme=self.url_scheme
-        )
+        try:
+            name = self.get_server_name(connection, request)
+            adapter = self.url_map.bind(name, url_scheme=self.url_scheme)
+        except InvalidHandshake as exc:
+            return self.bad_host(connection, exc)
+        except BadHost:
+            return self.bad_host(connection, InvalidHeaderValue("Host", name))
         try:
             handler, arguments = adapter.match(
                 urllib.parse.unquote(path), query_args=query
             )
         except RequestRedirect as redirect:
             return self.redirect(connection, redirect.new_url)
-        except HTTPException:
+        except (HTTPException, ValueError):
+            # The latter of converters: int() takes only so many digits.
             return self.not_found(connection)
         connection.handler, connection.handler_kwargs = handler, arguments
         return None

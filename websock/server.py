@@ -12,7 +12,7 @@ from .closing import Phase, Trigger
 from .constants import DEFAULT_MAX_SIZE
 from .datastructures import Headers
 from .exceptions import InvalidHandshake, InvalidMessage, InvalidState, UnsafeHeader
-from .http11 import HeadReader, Request, Response, parse_request
+from .http11 import HeadReader, Request, Response, parse_request, show_header
 from .protocol import CONNECTING, SERVER, Protocol, State
 
 if TYPE_CHECKING:  # pragma: no cover
@@ -72,6 +72,10 @@ class ServerProtocol(Protocol):
         available_extensions: Extensions to accept.
         available_subprotocols: Subprotocols to accept.
         accept_called: Whether ``accept()`` was called.
+        hosts: Values of the ``Host`` header to allow, see
+            :func:`websock.handshake.check_host`; ``None`` for all. Set it before
+            ``accept()`` is called.
+        may_log: Called before a line about a refusal is logged; tells whether to.
     """
 
     __slots__ = (
@@ -79,6 +83,8 @@ class ServerProtocol(Protocol):
         "accept_called",
         "available_extensions",
         "available_subprotocols",
+        "hosts",
+        "may_log",
         "origins",
     )
 
@@ -102,6 +108,8 @@ class ServerProtocol(Protocol):
         self.available_subprotocols = subprotocols
         self._select_subprotocol = select_subprotocol
         self.accept_called = False
+        self.hosts: Sequence[re.Pattern[str] | str] | None = None
+        self.may_log: Callable[[], bool] | None = None
 
     def accept(self, request: Request) -> Response:
         """Make the response to a handshake request, for ``send_response()``.
@@ -133,7 +141,8 @@ class ServerProtocol(Protocol):
             self.handshake_exc = exc
             if isinstance(exc, UnsafeHeader) or not isinstance(exc, InvalidHandshake):
                 # Not the peer's doing: select_subprotocol() or an extension.
-                self.logger.error("opening handshake failed", exc_info=True)
+                if self.may_log is None or self.may_log():
+                    self.logger.error("opening handshake failed", exc_info=True)
             elif self.debug:
                 self.logger.debug("! %s", exc)
             return self._make_rejection(exc)
@@ -153,6 +162,8 @@ class ServerProtocol(Protocol):
             InvalidHandshake: If the request is not acceptable.
         """
         key = handshake.check_request(request)
+        if self.hosts is not None:
+            handshake.check_host(request, self.hosts)
         headers = request.headers
         self.origin = self.process_origin(headers)
         extensions, self.extensions = self.process_extensions(headers)
@@ -280,7 +291,7 @@ class ServerProtocol(Protocol):
         if self.debug:
             self.logger.debug("> HTTP/1.1 %d %s", status, response.reason_phrase)
             for name, value in response.headers.raw_items():
-                self.logger.debug("> %s: %s", name, value)
+                self.logger.debug("> %s: %s", name, show_header(name, value))
             if response.body:
                 self.logger.debug("> [body] (%d bytes)", len(response.body))
         if status == 101:
@@ -294,7 +305,9 @@ class ServerProtocol(Protocol):
             message = "connection rejected (%d %s)"
         else:
             message = "HTTP response sent (%d %s)"
-        self.logger.info(message, status, response.reason_phrase)
+        # Peers can have it logged as often as they like.
+        if status < 400 or self.may_log is None or self.may_log():
+            self.logger.info(message, status, response.reason_phrase)
         self._advance(Trigger.REFUSE)
 
     def _receive_head(self, data: BytesLike) -> bytes | None:
@@ -320,7 +333,7 @@ class ServerProtocol(Protocol):
                 "< %s %s %s", request.method, request.path, request.protocol
             )
             for name, value in request.headers.raw_items():
-                self.logger.debug("< %s: %s", name, value)
+                self.logger.debug("< %s: %s", name, show_header(name, value))
         self.events.append(request)
         return bytes(reader.leftover)
 

@@ -15,6 +15,7 @@ from .options import check_socket
 
 __all__ = [
     "check_callables",
+    "check_hosts",
     "check_limits",
     "check_listening",
     "check_origins",
@@ -92,6 +93,25 @@ def check_origins(origins: Any) -> None:
         if pattern is not None and not isinstance(pattern, str):
             raise TypeError(
                 "origins must be str, expressions for str, or None, "
+                f"not {type(pattern).__name__}"
+            )
+
+
+def check_hosts(hosts: Any) -> None:
+    """Check the ``hosts`` argument.
+
+    Raises:
+        TypeError: When it is not a list of text and expressions.
+    """
+    if hosts is None:
+        return
+    if isinstance(hosts, str):
+        raise TypeError("hosts must be a list, not a str")
+    for host in hosts:
+        pattern = host.pattern if isinstance(host, re.Pattern) else host
+        if not isinstance(pattern, str):
+            raise TypeError(
+                "hosts must be str, or expressions for str, "
                 f"not {type(pattern).__name__}"
             )
 

@@ -200,7 +200,9 @@ class ServerConnection(Connection):
 
     def _hook_failed(self, text: str, exc: Exception) -> Response:
         self.protocol.handshake_exc = exc
-        self.logger.error(text, exc_info=exc)
+        # A mistake of the program's, but it is peers who have it made.
+        if self.server.log_limit.allows():
+            self.logger.error(text, exc_info=exc)
         return self.protocol.reject(http.HTTPStatus.INTERNAL_SERVER_ERROR, FAILED)
 
     def _answer_later(self, steps: HookSteps[None], awaitable: Awaitable[Any]) -> None:

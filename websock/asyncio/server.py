@@ -20,6 +20,7 @@ from ..frames import Close, CloseCode
 from ..headers import validate_subprotocols
 from ..http11 import SERVER, Request, Response
 from ..listener import Listener
+from ..log_limit import LogLimit
 from ..protocol import CONNECTING
 from ..server import ServerProtocol
 from ..slow import SlowConsumer
@@ -29,6 +30,7 @@ from .auth import basic_auth
 from .base import MAX_QUEUE_BYTES, flow_options
 from .checks import (
     check_callables,
+    check_hosts,
     check_limits,
     check_listening,
     check_origins,
@@ -85,6 +87,7 @@ class Server:
 
     Attributes:
         logger: Logger of the server.
+        log_limit: Limit on the lines that peers can have logged.
         all_connections: Connections that are not closed, in whatever state.
         handler_tasks: Tasks that run the handlers of connections.
     """
@@ -108,6 +111,7 @@ class Server:
         self.server_header = server_header
         self.open_timeout = open_timeout
         self.logger = logging.getLogger("websock.server") if logger is None else logger
+        self.log_limit = LogLimit(self.logger)
         self.all_connections: set[ServerConnection] = set()
         self.handler_tasks: set[asyncio.Task[None]] = set()
         self._totals = [0] * len(_TOTALS)  # of connections that are closed
@@ -296,6 +300,7 @@ class Server:
         self._check_idle()
         await self._idle
         self._closed.set_result(None)
+        self.log_limit.tell()
         self.logger.info("server closed")
 
     async def wait_closed(self) -> None:
@@ -385,6 +390,10 @@ class serve:
             connection at which reading stops; ``None`` for no limit.
         slow_consumer: What becomes of messages for a peer that reads too slowly, when
             they are sent with ``post()`` or ``broadcast()``.
+        hosts: Names that the server goes by: values of the ``Host`` header to allow.
+            Text without a port stands for any port, expressions match in full what
+            comes before the port.  Other requests get 421.  It keeps pages of other
+            sites out that have their own name resolve to this server (DNS rebinding).
         **kwargs: Other arguments of ``loop.create_server()``: ``ssl``, ``sock``,
             ``family``, ``backlog``, ``reuse_port``, ``start_serving`` ...
 
@@ -422,11 +431,13 @@ class serve:
         create_connection: type[ServerConnection] | None = None,
         max_queue_bytes: int | None = MAX_QUEUE_BYTES,
         slow_consumer: SlowConsumer | None = None,
+        hosts: Sequence[re.Pattern[str] | str] | None = None,
         **kwargs: Any,
     ) -> None:
         if subprotocols is not None:
             validate_subprotocols(subprotocols)  # type: ignore[arg-type]
         check_origins(origins)
+        check_hosts(hosts)
         if compression == "deflate":
             extensions = enable_server_permessage_deflate(extensions)
         elif compression is not None:
@@ -493,6 +504,8 @@ class serve:
                 max_size=max_size,
                 logger=server.logger,
             )
+            protocol.hosts = hosts
+            protocol.may_log = server.log_limit.allows
             listener = {} if make_listener is None else {"listener": make_listener()}
             connection = connection_class(
                 protocol,

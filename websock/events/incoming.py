@@ -97,6 +97,7 @@ class IncomingConnection(ServerConnection):
             return  # the hook took too long
         try:
             handshake.check_request(request)
+            handshake.check_host(request, self.protocol.hosts)
             handshake.check_origin(
                 handshake.get_origin(request.headers), self.protocol.origins
             )

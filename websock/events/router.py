@@ -18,6 +18,20 @@ __all__ = ["WebSocketRouter"]
 C = TypeVar("C", bound=Callable[..., Any])
 
 
+def compile_glob(path: str) -> re.Pattern[str]:
+    """Make the expression for a path in which ``*`` stands for anything.
+
+    Clients choose what is matched: each part is looked for once, where it comes first,
+    and never again elsewhere. For the last one only the end will do.
+    """
+    first, *parts = map(re.escape, path.split("*"))
+    if not parts:
+        return re.compile(first)
+    *middle, last = parts
+    steps = "".join(f"(?>.*?{part})" for part in middle if part)
+    return re.compile(f"{first}{steps}.*{last}", re.DOTALL)
+
+
 class Mount(NamedTuple):
     """An entry of the router."""
 
@@ -100,7 +114,7 @@ class WebSocketRouter:
             ValueError: When there is a callback for this already.
         """
         if isinstance(path, str):
-            compiled = re.compile(".*".join(map(re.escape, path.split("*"))), re.DOTALL)
+            compiled = compile_glob(path)
         elif isinstance(path, re.Pattern):
             compiled = path
         else:

@@ -49,6 +49,7 @@ from ..exceptions import ConnectionClosed
 from ..extensions.permessage_deflate import enable_server_permessage_deflate
 from ..frames import Close, CloseCode
 from ..http11 import Request, Response
+from ..log_limit import LogLimit
 from ..server import ServerProtocol
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ BACKLOG = 1 << 18  # bytes of messages that may wait for the application
 WAITING, ACCEPTED, DENYING, OVER = range(4)
 
 logger = logging.getLogger("uvicorn.error")
+log_limit = LogLimit(logger)
 quiet_logger = logging.getLogger("websock.server")
 
 
@@ -146,6 +148,7 @@ class WebSocketProtocol(ConnectionBase):
             max_queue_bytes=BACKLOG,
             write_limit=2**16,
         )
+        self.protocol.may_log = log_limit.allows
         self._config = config
         self._server_state = server_state
         connections: Any = server_state.connections

@@ -113,6 +113,8 @@ class ClientConnection(Connection):
                 failure, data = exc, b""
             if data:
                 rest = protocol.feed_handshake(data)
+                if rest is None:
+                    deadline.check()  # it may never stop sending
             else:
                 protocol.receive_eof()
                 rest = b""

@@ -170,7 +170,9 @@ class ServerConnection(Connection):
 
     def _hook_failed(self, text: str, exc: Exception) -> Response:
         self.protocol.handshake_exc = exc
-        self.logger.error(text, exc_info=exc)
+        # A mistake of the program's, but it is peers who have it made.
+        if self.server.log_limit.allows():
+            self.logger.error(text, exc_info=exc)
         return self.protocol.reject(http.HTTPStatus.INTERNAL_SERVER_ERROR, FAILED)
 
     def _refuse(self, status: StatusLike, text: str) -> None:
@@ -220,7 +222,7 @@ class ServerConnection(Connection):
             deadline = Deadline(self.close_timeout)
             try:
                 while recv_within(self._stream, 65536, deadline):
-                    pass
+                    deadline.check()  # it may never stop sending
             except OSError:
                 pass
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ..asyncio.base import Marks, queue_marks
 from ..asyncio.checks import (
     check_callables,
+    check_hosts,
     check_limits,
     check_origins,
     check_server_header,
@@ -28,6 +29,7 @@ from ..extensions.permessage_deflate import enable_server_permessage_deflate
 from ..frames import Close, CloseCode
 from ..headers import validate_subprotocols
 from ..http11 import SERVER
+from ..log_limit import LogLimit
 from ..protocol import OPEN
 from ..server import ServerProtocol
 from ..typing import LoggerLike, Origin, PathLike, Subprotocol
@@ -75,6 +77,7 @@ class Server:
     Attributes:
         socket: Listening socket.
         logger: Logger of the server.
+        log_limit: Limit on the lines that peers can have logged.
         lock: Guards the two sets.
         all_connections: Connections that were opened and have not been closed.
         handler_threads: Threads that serve a connection.
@@ -91,6 +94,7 @@ class Server:
         self.socket = sock
         self.handler = handler
         self.logger = logging.getLogger("websock.server") if logger is None else logger
+        self.log_limit = LogLimit(self.logger)
         # A signal handler may call shutdown() in the thread that holds it.
         self.lock = threading.RLock()
         self.all_connections: set[ServerConnection] = set()
@@ -279,6 +283,7 @@ class Server:
                 connection.begin_close(code, reason)
         self._join()
         if first:
+            self.log_limit.tell()
             self.logger.info("server closed")
 
     def _close_socket(self) -> None:
@@ -373,6 +378,7 @@ def serve(
     max_queue: Marks = 16,
     logger: LoggerLike | None = None,
     create_connection: Callable[..., ServerConnection] | None = None,
+    hosts: Sequence[re.Pattern[str] | str] | None = None,
     **kwargs: Any,
 ) -> Server:
     """Make a WebSocket server, which listens from here on.
@@ -417,6 +423,10 @@ def serve(
             pair: where it stops and where it goes on.
         logger: Logger; by default ``websock.server``.
         create_connection: Class of the connections.
+        hosts: Names that the server goes by: values of the ``Host`` header to allow.
+            Text without a port stands for any port, expressions match in full what
+            comes before the port.  Other requests get 421.  It keeps pages of other
+            sites out that have their own name resolve to this server (DNS rebinding).
         **kwargs: Other arguments of ``socket.create_server()``: ``family``,
             ``backlog``, ``reuse_port``, ``dualstack_ipv6``.
 
@@ -430,6 +440,7 @@ def serve(
     if subprotocols is not None:
         validate_subprotocols(subprotocols)  # type: ignore[arg-type]
     check_origins(origins)
+    check_hosts(hosts)
     if compression == "deflate":
         extensions = enable_server_permessage_deflate(extensions)
     elif compression is not None:
@@ -476,6 +487,8 @@ def serve(
             max_size=max_size,
             logger=server.logger,
         )
+        protocol.hosts = hosts
+        protocol.may_log = server.log_limit.allows
         connection = connection_class(
             stream,
             protocol,

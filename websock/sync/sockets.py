@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..asyncio.sockets import set_nodelay
-from ..asyncio.tunnels import Answer
+from ..asyncio.tunnels import SOCKS_TIMEOUT, Answer
 from ..exceptions import ProxyError
 from ..proxy import (
     Proxy,
@@ -258,14 +258,65 @@ def connect_socks(
         OSError: When the proxy cannot be connected to.
         ProxyError: When it does not make the tunnel.
     """
-    socks = make_socks(proxy, "python_socks.sync")
+    if deadline.left() is None:
+        deadline = Deadline(SOCKS_TIMEOUT)
+    way = WayToProxy(deadline, source_address)
+    socks = make_socks(proxy, "python_socks.sync", way)
     try:
-        sock: socket.socket = socks.connect(
-            uri.host, uri.port, timeout=deadline.check(), local_addr=source_address
-        )
-    except OSError:
-        raise
+        socks.connect(uri.host, uri.port, timeout=deadline.check())
     except Exception as exc:
+        way.close()
+        if deadline.left() == 0:
+            raise TimeoutError("timed out") from exc
+        if isinstance(exc, OSError):
+            raise
         raise ProxyError(f"failed to connect through the SOCKS proxy: {exc}") from exc
-    set_nodelay(sock)
-    return sock
+    except BaseException:
+        way.close()
+        raise
+    assert way.sock is not None
+    return way.sock
+
+
+class WayToProxy:
+    """Connects to a SOCKS proxy, and is the socket that python-socks talks on.
+
+    python-socks has a time limit for each system call: a proxy that sends a byte now
+    and then would never reach it. Here there is one deadline for all of them.
+
+    Args:
+        deadline: When to give up.
+        source_address: Host and port to connect from.
+
+    Attributes:
+        sock: The socket, once it is connected.
+    """
+
+    def __init__(self, deadline: Deadline, source_address: Address | None) -> None:
+        self._deadline = deadline
+        self._source_address = source_address
+        self.sock: socket.socket | None = None
+
+    def connect(self, dest_host: str, dest_port: int, **kwargs: Any) -> WayToProxy:
+        """Connect to the proxy."""
+        self.sock = connect_tcp(
+            (dest_host, dest_port), self._deadline, source_address=self._source_address
+        )
+        return self
+
+    def recv(self, size: int) -> bytes:
+        """Receive bytes before the deadline."""
+        assert self.sock is not None
+        self.sock.settimeout(self._deadline.check())
+        return self.sock.recv(size)
+
+    def sendall(self, data: bytes) -> None:
+        """Send bytes before the deadline."""
+        assert self.sock is not None
+        self.sock.settimeout(self._deadline.check())
+        self.sock.sendall(data)
+
+    def close(self) -> None:
+        """Close the socket, if there is one."""
+        if self.sock is not None:
+            self.sock.close()

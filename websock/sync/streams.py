@@ -232,6 +232,7 @@ class TlsStream:
                 raise failure
             if done:
                 return
+            deadline.check()  # it may never stop sending
             self._fill(deadline)
 
     def _send_output(self, deadline: Deadline) -> None:
