@@ -21,7 +21,7 @@ BACKEND_ENV = $(if $(filter ext,$(BACKEND)),$(EXT_ENV),$(PURE_ENV))
 
 .DEFAULT_GOAL := help
 .PHONY: help dev demo test test-pure check csrc asan annotate conformance interop \
-	browser hosts bench wheel clean distclean
+	browser hosts bench wheel docs clean distclean
 
 help:
 	@echo 'make demo         a server, a page, a client and a figure (KEEP=1: stays up)'
@@ -38,6 +38,7 @@ help:
 	@echo 'make hosts        the tests of other libraries, with the speed-ups in them'
 	@echo 'make bench        the benchmarks (ARGS="floor" or what python -m bench takes)'
 	@echo 'make wheel        sdist, wheel from it, tests of that wheel'
+	@echo 'make docs         the documentation, in build/docs (warnings are errors)'
 	@echo 'make clean        remove what was built; make distclean: .venv too'
 
 # -- the environment ----------------------------------------------------------------
@@ -65,6 +66,12 @@ $(VENV)/.stamp-browser: $(VENV)/.stamp-dev
 	@echo 'websock: installing what drives a browser into $(VENV)'
 	@WEBSOCK_REQUIRE_EXT= WEBSOCK_PURE=1 $(PIP) install -qq \
 		--no-build-isolation --editable '.[browser]'
+	@touch $@
+
+$(VENV)/.stamp-docs: $(VENV)/.stamp-package pyproject.toml
+	@echo 'websock: installing what makes the documentation into $(VENV)'
+	@WEBSOCK_REQUIRE_EXT= WEBSOCK_PURE=1 $(PIP) install -qq \
+		--no-build-isolation --editable '.[docs]'
 	@touch $@
 
 $(VENV)/.stamp-ext: $(VENV)/.stamp-package $(SOURCES)
@@ -158,6 +165,13 @@ annotate: dev
 			-o build/annotate/$$module.c || exit 1; \
 		echo build/annotate/$$module.html; \
 	done
+
+# From scratch each time: pages that are not written anew give no warnings.
+docs: $(VENV)/.stamp-docs
+	@rm -rf build/docs
+	@$(PY) -m sphinx --fail-on-warning --keep-going --quiet --builder html \
+		--conf-dir docs --doctree-dir build/doctrees --fresh-env . build/docs $(ARGS)
+	@echo build/docs/index.html
 
 # From the sdist, in an environment of its own, without the source tree on sys.path.
 wheel: dev

@@ -66,19 +66,31 @@ CLOSE_INTERNAL_ERROR = 1011
 VERSION = "13"
 
 # Opening handshake.
-MAX_LINE_LENGTH = 8192  # bytes in a request, status or header line, without CRLF
+MAX_LINE_LENGTH = 8192
+"""Bytes in a request line, status line or header line, without CRLF."""
 MAX_NUM_HEADERS = 128
-MAX_HEAD_SIZE = 65536  # bytes in the request or status line and all headers
-MAX_BODY_SIZE = 1048576  # bytes in the body of a response that refuses a connection
+"""Header lines of a request or response."""
+MAX_HEAD_SIZE = 65536
+"""Bytes in the request or status line and all headers together."""
+MAX_BODY_SIZE = 1048576
+"""Bytes in the body of a response that refuses a connection."""
 MAX_REDIRECTS = 10
-MAX_LOG_LINES = 10  # that peers can have a server log in a second by being refused
+"""Redirects that a client follows for one connection."""
+MAX_LOG_LINES = 10
+"""Lines that peers can have a server log in a second by being refused."""
 
 # Frames and messages.
-MAX_CONTROL_SIZE = 125  # RFC 6455, 5.5
-MAX_FRAGMENTS = 131072  # frames in one message, empty ones included
-MAX_KEPT_ENDS = 4096  # ends of fragments remembered with a message put together
-DEFAULT_MAX_SIZE = 1048576  # bytes in one message, after decompression
+MAX_CONTROL_SIZE = 125
+"""Bytes in the payload of a ping, pong or close frame (RFC 6455, 5.5)."""
+MAX_FRAGMENTS = 131072
+"""Frames in one message, empty ones included."""
+MAX_KEPT_ENDS = 4096
+"""Ends of fragments that are remembered with a message put together."""
+DEFAULT_MAX_SIZE = 1048576
+"""Bytes in one message, after decompression; ``max_size`` sets another limit."""
 
-# Messages shorter than this are sent uncompressed although permessage-deflate was
-# negotiated: they would shrink by a few bytes at the price of a run of zlib.
 DEFLATE_MIN_SIZE = 64
+"""Messages with fewer bytes are sent uncompressed, whatever was negotiated.
+
+They would shrink by a few bytes at the price of a run of zlib.
+"""

@@ -65,13 +65,13 @@ class ServerStats:
         connections: Connections that are open.
         connections_total: Connections that were opened.
         handshakes_failed: Connections that ended without being opened.
-        messages_received: As of connections, summed up; so are the next six.
-        payload_received: .
-        bytes_received: .
-        messages_sent: .
-        payload_sent: .
-        bytes_sent: .
-        dropped: .
+        messages_received: Messages that arrived whole, on all of them.
+        payload_received: Bytes of payload in them, decompressed.
+        bytes_received: Bytes that arrived.
+        messages_sent: Messages that were sent.
+        payload_sent: Bytes of payload in them, before compression.
+        bytes_sent: Bytes that the operating system took, or the transport.
+        dropped: Messages that a :class:`~websock.SlowConsumer` dropped.
         queued: Messages that wait for ``recv()`` on open connections.
         buffered: Bytes that wait to be sent on open connections.
         latency: Mean round-trip time in seconds, of open connections that know theirs.

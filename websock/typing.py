@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 Data: TypeAlias = str | bytes
-"""A message: ``str`` for a text message, ``bytes`` for a binary one."""
+"""``str`` for a text message, ``bytes`` for a binary one."""
 
 BytesLike: TypeAlias = bytes | bytearray | memoryview
 """What is accepted where bytes are wanted."""

@@ -217,14 +217,14 @@ class ConnectionBase(Stream, asyncio.BufferedProtocol):
 
     @property
     def local_address(self) -> Any:
-        """Address of this end: ``(host, port)`` for IPv4; see ``getsockname()``."""
+        """Address of this end, ``(host, port)`` for IPv4; see ``getsockname()``."""
         if self._sockname is None:
             self._sockname = self.sockname()
         return self._sockname
 
     @property
     def remote_address(self) -> Any:
-        """Address of the peer: ``(host, port)`` for IPv4; see ``getpeername()``."""
+        """Address of the peer, ``(host, port)`` for IPv4; see ``getpeername()``."""
         if self._remote_address is None:
             self._remote_address = self.peername()
         return self._remote_address

@@ -56,6 +56,14 @@ class Connection(ConnectionBase):
 
     Use :class:`~websock.asyncio.client.ClientConnection` and
     :class:`~websock.asyncio.server.ServerConnection`.
+
+    Attributes:
+        is_open: Whether messages can be sent.
+        latency: Round-trip time of the last answered ping, in seconds; 0 before.
+        write_paused: Whether more than ``write_limit`` bytes are unsent.
+        ping_interval: Seconds between keepalive pings.
+        ping_timeout: Seconds to wait for their pongs.
+        close_timeout: Seconds to wait for the end when closing.
     """
 
     __slots__ = ()

@@ -164,8 +164,8 @@ class MessageReader:
             size: Bytes, or characters of text, at most; by default all that is left.
 
         Returns:
-            What was read; an empty object at the end of the message: ``b""``, also of
-            a text message of which nothing was read.
+            What was read, or an empty object at the end of the message; that is
+            ``b""`` also for a text message of which nothing was read.
 
         Raises:
             ConnectionClosed: When the connection is closed before the end.

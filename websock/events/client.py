@@ -97,7 +97,7 @@ class WebSocket(EventTarget):
 
     @property
     def readyState(self) -> int:
-        """``CONNECTING``, ``OPEN``, ``CLOSING`` or ``CLOSED``: 0 to 3."""
+        """``CONNECTING``, ``OPEN``, ``CLOSING`` or ``CLOSED``, which are 0 to 3."""
         if self._state == OPEN and self._ws is not None and not self._ws.is_open:
             return CLOSING
         return self._state
@@ -125,7 +125,7 @@ class WebSocket(EventTarget):
 
     @property
     def binaryType(self) -> BinaryType:
-        """What binary messages become: ``"bytes"``, ``"bytearray"``, ``"memoryview"``.
+        """``"bytes"``, ``"bytearray"`` or ``"memoryview"``, for binary messages.
 
         Memory: ``"bytes"`` and ``"memoryview"`` copy nothing.
         """

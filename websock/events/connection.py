@@ -88,7 +88,7 @@ class WebSocketConnection(EventEmitter):
 
     @property
     def remote_address(self) -> Any:
-        """Address of the peer: ``(host, port)`` for IPv4."""
+        """Address of the peer, ``(host, port)`` for IPv4."""
         return self.ws.remote_address
 
     @property

@@ -26,7 +26,7 @@ class Event:
 
     @property
     def currentTarget(self) -> Any:
-        """Object whose callback is called: the same as ``target``."""
+        """Object whose callback is called, the same as ``target``."""
         return self.target
 
     def __repr__(self) -> str:

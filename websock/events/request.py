@@ -79,12 +79,12 @@ class WebSocketRequest:
 
     @property
     def remote_address(self) -> Any:
-        """Address of the peer: ``(host, port)`` for IPv4."""
+        """Address of the peer, ``(host, port)`` for IPv4."""
         return self.ws.remote_address
 
     @property
     def is_pending(self) -> bool:
-        """Whether it can still be answered: it was not, and the client waits."""
+        """Whether it can still be answered; it was not, and the client waits."""
         return self.ws.is_unanswered
 
     def accept(

@@ -81,7 +81,7 @@ class EventTarget:
         """Call the callbacks for an event, in the order they were added.
 
         Returns:
-            ``True``: no event here can be cancelled.
+            ``True``, since no event here can be cancelled.
         """
         event.target = self
         entries = self._entries.get(event.type)

@@ -75,12 +75,12 @@ class ConnectionInfo:
 
     @property
     def local_address(self) -> Any:
-        """Address of this end: ``(host, port)`` for IPv4; see ``getsockname()``."""
+        """Address of this end, ``(host, port)`` for IPv4; see ``getsockname()``."""
         return self._address(0)
 
     @property
     def remote_address(self) -> Any:
-        """Address of the peer: ``(host, port)`` for IPv4; see ``getpeername()``."""
+        """Address of the peer, ``(host, port)`` for IPv4; see ``getpeername()``."""
         return self._address(1)
 
     def _address(self, which: int) -> Any:
