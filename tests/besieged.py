@@ -38,6 +38,7 @@ __all__ = [
     "bounded_memory",
     "ending",
     "siege",
+    "siege_of_two",
 ]
 
 KINDS = ("coroutine", "listener", "threads", "events")
@@ -172,6 +173,20 @@ class Site:
         head = peer.head()
         assert head.startswith(b"HTTP/1.1 101 "), head
         return peer
+
+    @property
+    def server_of_sockets(self) -> Any:
+        """The server, or the one that it is made on."""
+        return getattr(self.server, "_listening", self.server)
+
+    def accepts(self, data: bytes) -> None:
+        """Have the server accept a request."""
+        peer = self.connect()
+        with peer.sock:
+            peer.sock.sendall(data)
+            assert peer.head().startswith(b"HTTP/1.1 101 ")
+            peer.send(CLOSE)
+            assert peer.frame() == (CLOSE, b"")
 
     def goes_on(self) -> None:
         """The good client is served, and so is another one that comes now."""
@@ -341,8 +356,22 @@ def besieged(
         log.check()
 
 
-@pytest.fixture(params=KINDS)
-def siege(request: pytest.FixtureRequest) -> Iterator[Callable[..., Site]]:
-    """Start a server of each API in turn; call it with the options of ``serve()``."""
-    with contextlib.ExitStack() as stack:
-        yield lambda **options: stack.enter_context(besieged(request.param, **options))
+def siege_fixture(*kinds: str) -> Any:
+    """Make a fixture: it starts a server of each API in turn.
+
+    The fixture is a function; call it with the options of ``serve()``.
+    """
+
+    @pytest.fixture(params=kinds)
+    def siege(request: pytest.FixtureRequest) -> Iterator[Callable[..., Site]]:
+        with contextlib.ExitStack() as stack:
+            yield lambda **options: stack.enter_context(
+                besieged(request.param, **options)
+            )
+
+    return siege
+
+
+siege = siege_fixture(*KINDS)
+# For what takes time: the others of asyncio differ from the first one later only.
+siege_of_two = siege_fixture("coroutine", "threads")
