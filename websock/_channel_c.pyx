@@ -121,6 +121,11 @@ cdef class Segment:
         )
 
 
+cdef bint joins_writes(object transport):
+    """Whether ``writelines()`` is safe to use; see ``_channel_py``."""
+    return type(transport).__module__ != "asyncio.selector_events"
+
+
 cdef class Channel(LoopSocket):
     """A socket or a transport, and what is sent on it; see ``_channel_py``."""
 
@@ -213,10 +218,11 @@ cdef class Channel(LoopSocket):
             return 0
         if self.io.is_closing():
             self.is_open = False  # it was closed by somebody else
-        elif len(chunks) == 1:
-            self.io.write(chunks[0])
-        else:
+        elif len(chunks) > 1 and joins_writes(self.io):
             self.io.writelines(chunks)
+        else:
+            for chunk in chunks:
+                self.io.write(chunk)
         return 0
 
     cdef int write(self, const uint8_t *head, size_t m, const uint8_t *p, size_t n) except -1:

@@ -63,6 +63,16 @@ class Done:
 DONE = Done()
 
 
+def joins_writes(transport: Any) -> bool:
+    """Whether ``writelines()`` is safe to use.
+
+    That of asyncio's sockets keeps any amount without pausing in the first releases of
+    CPython 3.12 and 3.13 (python/cpython #127655), and in some later ones what it is
+    given once the connection is lost (#136234).
+    """
+    return type(transport).__module__ != "asyncio.selector_events"
+
+
 class Channel(LoopSocket):
     """A socket or a transport, and what is sent on it."""
 
@@ -186,10 +196,11 @@ class Channel(LoopSocket):
             return
         if self.io.is_closing():
             self.is_open = False  # it was closed by somebody else
-        elif len(chunks) == 1:
-            self.io.write(chunks[0])
-        else:
+        elif len(chunks) > 1 and joins_writes(self.io):
             self.io.writelines(chunks)
+        else:
+            for chunk in chunks:
+                self.io.write(chunk)
 
     def _send_some(self, data: BytesLike) -> int:
         """Return how much the socket took, -1 when it is broken."""
