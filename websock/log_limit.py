@@ -75,8 +75,7 @@ class LogLimit:
     def _tell(self, left_out: int, seconds: float) -> None:
         if left_out:
             self.logger.info(
-                "%d more lines about refused handshakes "
-                "in %.1f seconds were not logged",
+                "%d more lines about refused handshakes in %.1f s were not logged",
                 left_out,
                 seconds,
             )

@@ -20,7 +20,7 @@ from websock.uri import parse_uri
 __all__ = ["siege"]
 
 NOT_LOGGED = re.compile(
-    r"(\d+) more lines about refused handshakes in \d+\.\d seconds were not logged"
+    r"(\d+) more lines about refused handshakes in \d+\.\d s were not logged"
 )
 
 
@@ -136,13 +136,13 @@ def test_seconds(
     now[0] += 0.5
     assert [limited.allows() for _ in range(4)] == [True] * 3 + [False]
     assert caplog.messages == [
-        "3 more lines about refused handshakes in 1.0 seconds were not logged"
+        "3 more lines about refused handshakes in 1.0 s were not logged"
     ]
     now[0] += 60
     limited.tell()
     limited.tell()
     assert caplog.messages[1:] == [
-        "1 more lines about refused handshakes in 60.0 seconds were not logged"
+        "1 more lines about refused handshakes in 60.0 s were not logged"
     ]
     assert limited.left_out == 0
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
@@ -25,6 +26,10 @@ else:
         aiofastnet = None
 
 __all__ = ["create_tls_connection", "create_tls_server", "start_tls"]
+
+# What asyncio does with the outer one of two TLS transports when the inner one fails
+# ended, up to 3.11.7 and 3.12.1, in a TypeError that took the place of the reason.
+_CANNOT_FORCE_CLOSE = sys.version_info < (3, 12, 2)
 
 Factory = Callable[[], asyncio.BaseProtocol]
 
@@ -95,5 +100,9 @@ async def start_tls(
     if aiofastnet is not None and isinstance(transport, aiofastnet.Transport):
         started = await aiofastnet.start_tls(loop, transport, protocol, context, **tls)
     else:
+        if _CANNOT_FORCE_CLOSE and type(transport).__module__ == "asyncio.sslproto":
+            setattr(  # noqa: B010  # transports have no such attribute to mypy
+                transport, "_force_close", lambda exc: transport.abort()
+            )
         started = await loop.start_tls(transport, protocol, context, **tls)
     return cast(asyncio.Transport, started)
