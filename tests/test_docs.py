@@ -5,29 +5,29 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
+from doc_pages import blocks
 from scripted import Run, loop_fixture
 
 pytestmark = pytest.mark.source
 run = loop_fixture()
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
 
-
-def blocks(name: str) -> list[tuple[str, str]]:
-    """Return the examples of a page, each with what it prints."""
-    text = (DOCS / name).read_text(encoding="utf-8")
+def examples(page: str) -> list[tuple[str, str]]:
+    """Return the examples of a page that are no files, each with what it prints."""
     found: list[tuple[str, str]] = []
-    for language, block in re.findall(r"^```(\w+)\n(.*?)^```$", text, re.M | re.S):
-        if language == "python":
-            found.append((block, ""))
-        elif language == "text":
+    for block in blocks(page):
+        if block.language == "python" and block.name is None:
+            found.append((block.text, ""))
+        elif block.language == "text" and found:
             code, before = found.pop()
             assert not before
-            found.append((code, block))
+            found.append((code, block.text))
     return found
 
 
@@ -42,9 +42,9 @@ def port_of(namespace: dict[str, Any]) -> int:
 
 async def execute(code: str, namespace: dict[str, Any]) -> None:
     """Run an example as ``python -m asyncio`` does, on ports that are free."""
-    code = re.sub(r'("localhost"), 80?\d+', r"\1, 0", code)
-    code = re.sub(r"localhost:\d+", "localhost:{port_of(globals())}", code)
-    code = re.sub(r'(?<!f)"(\w+://localhost:\{)', r'f"\1', code)
+    code = re.sub(r'("localhost"),(\s+)(8765|80\d\d)', r"\1,\g<2>0", code)
+    code = re.sub(r"localhost:(8765|80\d\d)", "localhost:{port_of(globals())}", code)
+    code = re.sub(r'(?<!f)"(\w+://[^"{]*localhost:\{)', r'f"\1', code)
     flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
     for statement in ast.parse(code).body:
         module = ast.Module([statement], [])
@@ -53,24 +53,60 @@ async def execute(code: str, namespace: dict[str, Any]) -> None:
             await made
 
 
+# Pages whose examples are typed in one after the other, and how many there are.
 PAGES = {
-    "events.md": 6,
-    "flow.md": 5,
-    "resilient.md": 2,
-    "streams.md": 3,
-    "testing.md": 6,
-    "threads.md": 2,
+    "docs/events.md": 6,
+    "docs/flow.md": 5,
+    "docs/howto/authentication.md": 5,
+    "docs/howto/broadcasting.md": 6,
+    "docs/howto/deployment.md": 1,
+    "docs/howto/logging.md": 1,
+    "docs/howto/nginx.md": 2,
+    "docs/howto/reconnecting.md": 2,
+    "docs/howto/tls.md": 4,
+    "docs/migrating/picows.md": 1,
+    "docs/migrating/websocket-client.md": 2,
+    "docs/migrating/websockets.md": 1,
+    "docs/resilient.md": 2,
+    "docs/streams.md": 3,
+    "docs/testing.md": 6,
+    "docs/threads.md": 2,
 }
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_page(name: str, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    examples = blocks(name)
-    assert len(examples) >= PAGES[name]
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files that the page about TLS speaks of."""
+    folder = tmp_path_factory.mktemp("certificates")
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    for kind, names in (("cert", ["localhost"]), ("client", [])):
+        issued = authority.issue_cert(
+            *(names or ["alice@example.com"]), common_name=None if names else "alice"
+        )
+        issued.cert_chain_pems[0].write_to_path(folder / f"{kind}.pem")
+        key = folder / ("key.pem" if kind == "cert" else "client.key")
+        issued.private_key_pem.write_to_path(key)
+    return folder
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page(
+    page: str,
+    run: Run,
+    certificates: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if page.endswith("picows.md") and find_spec("picows") is None:
+        pytest.skip("picows has no wheel for this Python")
+    monkeypatch.chdir(certificates)
+    found = examples(page)
+    assert len(found) >= PAGES[page]
 
     async def main() -> None:
         namespace: dict[str, Any] = {"port_of": port_of}
-        for code, expected in examples:
+        for code, expected in found:
             await execute(code, namespace)
             assert capsys.readouterr().out == expected, code
         for server in ("http", "server"):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from doc_pages import Folder, blocks, commands
+from doc_pages import Folder, blocks, commands, files, free_port, wait_for
 
 import websock
 from websock.sync.client import connect
@@ -159,3 +159,138 @@ def test_deploy(tmp_path: Path) -> None:
         run(main(program))
         assert program.process.wait(TIMEOUT) == 0
     assert program.output.splitlines() == [f"https://localhost:{folder.port}/", "bye"]
+
+
+# -- how-to pages --------------------------------------------------------------------
+
+
+async def say(url: str, text: str, **options: Any) -> Any:
+    async with websock.connect(url, **options) as ws:
+        await ws.send(text)
+        return await ws.recv()
+
+
+def command_of(page: str, word: str) -> list[str]:
+    """Return the words of the first command of a page that has a word in it."""
+    found = [
+        command.split()
+        for block in blocks(page)
+        if block.language == "console"
+        for command in commands(block)
+        if word in command.split()
+    ]
+    return found[0]
+
+
+def test_fastapi(tmp_path: Path) -> None:
+    page = "docs/howto/fastapi.md"
+    folder = Folder(tmp_path, page)
+    command = ["-m", *command_of(page, "uvicorn"), "--port", str(folder.port)]
+    with folder.running(*command):
+        url = f"localhost:{folder.port}"
+        with urllib.request.urlopen(f"http://{url}/") as answer:
+            assert json.load(answer) == {"hello": "world"}
+        with connect(f"ws://{url}/ws") as ws:
+            ws.send("hello")
+            assert ws.recv(TIMEOUT) == "hello"
+    assert command[-4:-2] == ["--ws", "websock.speedups.uvicorn:WebSocketProtocol"]
+
+
+def test_fastapi_on_two_ports(tmp_path: Path) -> None:
+    page = "docs/howto/fastapi.md"
+    folder = Folder(tmp_path, page)
+    http = free_port()
+    command = " ".join(command_of(page, "two_ports:app"))
+    command = command.replace("9000", str(http))
+    with folder.running("-m", *command.split()) as program:
+        wait_for(http, program)
+        with connect(f"ws://localhost:{folder.port}") as ws:
+            ws.send("to all")
+            assert ws.recv(TIMEOUT) == "to all"
+            request = urllib.request.Request(f"http://localhost:{http}/say/tea", b"")
+            with urllib.request.urlopen(request) as answer:
+                assert json.load(answer) == {"clients": 1}
+            assert ws.recv(TIMEOUT) == "tea"
+
+
+def restarted(folder: Folder, program: Any) -> None:
+    """Be a client of the server of the page about deployment, and see it end."""
+    url = f"localhost:{folder.port}"
+    with urllib.request.urlopen(f"http://{url}/health") as answer:
+        assert answer.read() == b"fine\n"
+    with connect(f"ws://{url}") as ws:
+        ws.send("hello")
+        assert ws.recv(TIMEOUT) == "hello"
+        program.process.send_signal(signal.SIGTERM)
+        with pytest.raises(websock.ConnectionClosedError):
+            ws.recv(TIMEOUT)
+        assert (ws.close_code, ws.close_reason) == (1012, "restart")
+    assert program.process.wait(TIMEOUT) == 0
+
+
+def test_deployment(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, "docs/howto/deployment.md")
+    with folder.running("server.py", stop=0) as program:
+        restarted(folder, program)
+    assert program.output.splitlines() == ["listening", "ended"]
+    # What the container runs is what was run here.
+    container = (tmp_path / "Dockerfile").read_text().splitlines()
+    assert json.loads(container[-1].removeprefix("CMD ")) == ["python", "server.py"]
+    assert "COPY server.py ." in container
+
+
+def test_socket_of_systemd(tmp_path: Path) -> None:
+    if shutil.which("systemd-socket-activate") is None:
+        pytest.skip("systemd-socket-activate is not installed")
+    page = "docs/howto/deployment.md"
+    folder = Folder(tmp_path, page)
+    command = command_of(page, "systemd-socket-activate")
+    assert command[1:3] == ["-l", "8765"]
+    assert command[3:] == ["python3", "server.py"]
+    passed = [f"-E{name}={value}" for name, value in folder.environment.items()]
+    with folder.running(
+        command=(
+            *(command[0], *passed, "-l", f"127.0.0.1:{folder.port}"),
+            *(sys.executable, "server.py"),
+        ),
+        stop=0,
+    ) as program:
+        restarted(folder, program)
+    assert program.output.splitlines()[-2:] == ["listening", "ended"]
+
+
+def test_units_of_systemd(tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed")
+    units = files("docs/howto/deployment.md")
+    for name in ("websock.socket", "websock.service"):
+        # The program must be there for the check.
+        text = units[name].replace("/usr/bin/python3", sys.executable)
+        (tmp_path / name).write_text(text)
+    done = subprocess.run(
+        ("systemd-analyze", "verify", "--man=no", *sorted(tmp_path.iterdir())),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+    )
+    said = [line for line in done.stderr.splitlines() if "websock" in line]
+    assert done.returncode == 0, done.stderr
+    assert said == []
+
+
+def test_server_for_those_from_node(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, "docs/migrating/node.md")
+    with folder.running("server.py", str(folder.port)):
+        run(see_rooms(folder.port))
+
+
+async def see_rooms(port: int) -> None:
+    """Be two clients of the servers of the page for those who come from Node."""
+    url = f"ws://localhost:{port}"
+    async with websock.connect(f"{url}/a") as one, websock.connect(f"{url}/b") as two:
+        assert await one.recv() == "welcome to /a"
+        assert await two.recv() == "welcome to /b"
+        await one.send("text")
+        await two.send(b"bytes")
+        for ws in (one, two):
+            assert {await ws.recv(), await ws.recv()} == {"text", b"bytes"}

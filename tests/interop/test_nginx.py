@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import shutil
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from doc_pages import files
 from interop.peers import HOST, MAX_SIZE, Security, Setup
 from interop.test_interop import MESSAGES, port_of
 
@@ -21,6 +23,7 @@ pytestmark = pytest.mark.interop
 
 Run = Callable[[Any], Any]
 
+# The snippet is that of the documentation, which nginx includes here.
 CONFIGURATION = """
 daemon off;
 pid {directory}/pid;
@@ -33,19 +36,27 @@ http {{
     fastcgi_temp_path {directory}/fastcgi;
     uwsgi_temp_path {directory}/uwsgi;
     scgi_temp_path {directory}/scgi;
-    server {{
-        listen {host}:{port}{tls};
-        location / {{
-            proxy_pass http://{host}:{inner};
-            proxy_http_version 1.1;
-            proxy_set_header Upgrade $http_upgrade;
-            proxy_set_header Connection "upgrade";
-            proxy_set_header Host $host:$server_port;
-            proxy_set_header X-Forwarded-For $remote_addr;
-        }}
-    }}
+    include {directory}/websock.conf;
 }}
 """
+PAGE = "docs/howto/nginx.md"
+
+
+def snippet(port: int, inner: int, security: Security | None) -> str:
+    """Return the snippet of the documentation for these ports and certificates."""
+    text = files(PAGE)["websock.conf"]
+    changes = {"127.0.0.1:8765": f"{HOST}:{inner}"}
+    if security is None:
+        changes["listen 443 ssl"] = f"listen {HOST}:{port}"
+        text = re.sub(r"^ +ssl_.*\n", "", text, flags=re.MULTILINE)
+    else:
+        changes["listen 443 ssl"] = f"listen {HOST}:{port} ssl"
+        changes["/etc/ssl/example.com.pem"] = str(security.cert)
+        changes["/etc/ssl/example.com.key"] = str(security.key)
+    for before, after in changes.items():
+        assert text.count(before) == 1, before
+        text = text.replace(before, after)
+    return text
 
 
 @pytest.fixture
@@ -69,18 +80,14 @@ async def proxied(
 ) -> AsyncIterator[int]:
     """Run nginx in front of a server; give its port."""
     port = free_port()
-    tls = ""
-    if security is not None:
-        tls = (
-            f" ssl;\n ssl_certificate {security.cert};"
-            f"\n ssl_certificate_key {security.key}"
-        )
+    (directory / "websock.conf").write_text(snippet(port, inner, security))
     path = directory / "nginx.conf"
-    path.write_text(
-        CONFIGURATION.format(
-            directory=directory, host=HOST, port=port, inner=inner, tls=tls
-        )
-    )
+    path.write_text(CONFIGURATION.format(directory=directory))
+    check = (nginx, "-t", "-e", str(directory / "error.log"), "-c", str(path))
+    checked = await asyncio.create_subprocess_exec(*check, stderr=subprocess.PIPE)
+    _, said = await checked.communicate()
+    assert checked.returncode == 0, said.decode()
+    assert b"warn" not in said, said.decode()
     process = await asyncio.create_subprocess_exec(
         *(nginx, "-e", str(directory / "error.log"), "-c", str(path)),
         stderr=subprocess.PIPE,
