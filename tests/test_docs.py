@@ -57,6 +57,7 @@ PAGES = {
     "events.md": 6,
     "flow.md": 5,
     "resilient.md": 2,
+    "restart.md": 1,
     "streams.md": 3,
     "testing.md": 6,
     "threads.md": 2,

@@ -18,9 +18,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from random import Random
 from typing import Any
 
+from accounts import Ledger, Totals, make_message
+
 import websock
 import websock.sync.client
-from accounts import Ledger, Totals, make_message
 from websock.asyncio.client import ClientConnection
 
 RESTARTING = 1012
@@ -158,7 +159,7 @@ async def echo_client(load: Load, random: Random, interval: float) -> None:
                 await load.pause(random.expovariate(1 / interval) * burst)
             if not (aborting or hasty):
                 async with asyncio.timeout(PATIENCE):
-                    while ledger.waiting and ws.close_code is None:
+                    while ledger.waiting and ws.is_open:  # noqa: ASYNC110
                         await asyncio.sleep(0.01)
             if aborting:
                 ws.transport.abort()
@@ -313,7 +314,7 @@ async def listener_client(load: Load, random: Random, interval: float) -> None:
             ws.send_nowait(ledger.next_message())
             await load.pause(random.expovariate(1 / interval))
         async with asyncio.timeout(PATIENCE):
-            while ledger.waiting and not answers.closed.is_set():
+            while ledger.waiting and not answers.closed.is_set():  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
     except websock.ConnectionClosed:
         pass

@@ -23,8 +23,8 @@ def markdown(
         "# Soak",
         f"`{facts['command']}`",
         machine_lines(facts),
-        f"{minutes:.0f} minutes, seed {plan.seed}. Two services with both APIs, with and "
-        "without TLS: *steady* is one process from beginning to end, *rolling* was "
+        f"{minutes:.0f} minutes, seed {plan.seed}. Two services with both APIs, with "
+        "and without TLS: *steady* is one process from beginning to end, *rolling* was "
         f"restarted {last['restarts']} times: a new process took over its listening "
         f"sockets, and the old one closed its connections over {plan.drain:g} seconds, "
         "with code 1012. Messages of 0 bytes to 1 MiB, text and binary, whole, in "
@@ -46,8 +46,8 @@ def markdown(
         "## Processes",
         f"A process may grow by {MAX_GROWTH:.0%} or {MAX_GROWTH_BYTES >> 20} MiB, "
         "whichever is more, from the first fifth after its warm-up (a fifth of its "
-        f"life) to its last; medians; judged once it has lived {JUDGED_AFTER:g} seconds. "
-        "Without clients, the steady process must have the "
+        "life) to its last; medians; judged once it has lived "
+        f"{JUDGED_AFTER:g} seconds. Without clients, the steady process must have the "
         "files open that it had at first, and no connection may be left as an object "
         "in any process that ends.",
         _processes(ended),

@@ -143,7 +143,13 @@ class Service:
         # They stay open here: what arrives between two processes waits in them.
         self.sockets = [socket.create_server(("127.0.0.1", 0)) for _ in KINDS]
         self.ports = [sock.getsockname()[1] for sock in self.sockets]
+        soak.services.append(self)
         self.process = self.start()
+
+    def close(self) -> None:
+        """Close the sockets."""
+        for sock in self.sockets:
+            sock.close()
 
     def start(self) -> Process:
         """Start a process and wait until it serves."""
@@ -154,11 +160,13 @@ class Service:
         command += ["--drain", str(plan.drain)]
         process = self.soak.start(self.name, "server.py", command, fds)
         process.first = process.read_line()
-        # The loop's own descriptors come with the first connection.
-        with connect(f"ws://127.0.0.1:{self.ports[0]}") as ws:
-            ws.send("")
-            ws.recv()
-            process.idle_files = process.files() - 1
+        # The loop's own descriptors come with the second connection.
+        url = f"ws://127.0.0.1:{self.ports[0]}"
+        with connect(url) as one, connect(url) as two:
+            for ws in (one, two):
+                ws.send("")
+                ws.recv()
+            process.idle_files = process.files() - 2
         return process
 
     def stop(self, process: Process) -> None:
@@ -193,6 +201,7 @@ class Soak:
         self.rows: list[dict[str, Any]] = []
         self.faults: list[str] = []
         self.processes: list[Process] = []
+        self.services: list[Service] = []
         self._began = time.monotonic()
 
     def clock(self) -> float:
@@ -259,8 +268,10 @@ class Soak:
         clients = self.start(
             "clients",
             "client.py",
-            ["--ports", json.dumps(ports), "--cert", self.cert]
-            + ["--seed", str(plan.seed), "--interval", str(plan.interval)],
+            [
+                *("--ports", json.dumps(ports), "--cert", self.cert),
+                *("--seed", str(plan.seed), "--interval", str(plan.interval)),
+            ],
         )
         clients.first = clients.read_line()
         clients.idle_files = 0
@@ -268,7 +279,8 @@ class Soak:
         next_restart = self.clock() + plan.restart_every
         restarts = 0
         while self.clock() < end:
-            time.sleep(min(SAMPLE_EVERY, max(end - self.clock(), 0.0)))
+            wait = min(end, next_restart) - self.clock()
+            time.sleep(min(SAMPLE_EVERY, max(wait, 0.0)))
             now = self.clock()
             if clients.popen.poll() is not None:
                 raise BenchError(f"the clients ended: {clients.popen.returncode}")
@@ -316,11 +328,14 @@ class Soak:
             time.sleep(0.1)
 
     def kill(self) -> None:
-        """End whatever still runs."""
+        """End whatever still runs, and close what is open."""
         for process in self.processes:
             if process.popen.poll() is None:
                 process.popen.kill()
-                process.popen.wait()
+            with process.popen:
+                pass
+        for service in self.services:
+            service.close()
 
 
 @contextlib.contextmanager

@@ -185,6 +185,10 @@ class Server:
         connection.logger.error("connection handler failed", exc_info=exc)
         connection.close_nowait(CloseCode.INTERNAL_ERROR)
 
+    def finishes_openings(self) -> bool:
+        """Whether opening handshakes are finished: while it serves, and drains."""
+        return self.is_serving() or (self._draining and self._close_task is None)
+
     def _check_idle(self) -> None:
         if (
             self._idle is not None
