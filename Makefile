@@ -21,7 +21,7 @@ BACKEND_ENV = $(if $(filter ext,$(BACKEND)),$(EXT_ENV),$(PURE_ENV))
 
 .DEFAULT_GOAL := help
 .PHONY: help dev demo test test-pure check csrc asan annotate conformance interop \
-	browser hosts bench wheel docs clean distclean
+	browser hosts bench soak wheel docs clean distclean
 
 help:
 	@echo 'make demo         a server, a page, a client and a figure (KEEP=1: stays up)'
@@ -37,6 +37,7 @@ help:
 	@echo 'make browser      against the WebSocket of Chromium, in a headless one'
 	@echo 'make hosts        the tests of other libraries, with the speed-ups in them'
 	@echo 'make bench        the benchmarks (ARGS="floor" or what python -m bench takes)'
+	@echo 'make soak         hours of mixed load with restarts   (MINUTES=60; default: 5)'
 	@echo 'make wheel        sdist, wheel from it, tests of that wheel'
 	@echo 'make docs         the documentation, in build/docs (warnings are errors)'
 	@echo 'make clean        remove what was built; make distclean: .venv too'
@@ -124,6 +125,11 @@ bench: dev
 	@cd bench && if command -v npm >/dev/null; then \
 		npm install --silent --no-audit --no-fund --no-package-lock; fi
 	@$(PY) -m bench $(if $(ARGS),$(ARGS),readme)
+
+MINUTES ?= 5
+
+soak: dev
+	@$(PY) -m bench soak --minutes $(MINUTES) $(ARGS)
 
 # -- quality ------------------------------------------------------------------------
 

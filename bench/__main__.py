@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
-from . import goals, libraries, load, machine, micro, report
+from . import goals, libraries, load, machine, micro, report, soak
 from .cases import KINDS, Case, parse_size
 from .process import BenchError, choose_cores
 from .run import Bench
@@ -81,6 +81,13 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--pid", type=int, help="its process: meter its CPU time")
     command.add_argument("--rounds", type=int, default=3)
     command.set_defaults(run=_run_url)
+    command = commands.add_parser("soak", help="does it hold for hours?")
+    command.add_argument("--minutes", type=float, default=5.0)
+    command.add_argument("--restart-every", type=float, metavar="SECONDS")
+    command.add_argument("--interval", type=float, help="between a client's messages")
+    command.add_argument("--seed", type=int)
+    command.add_argument("--output", default="soak")
+    command.set_defaults(run=_run_soak)
     command = commands.add_parser("setup", help="install all peers into bench/.venv")
     command.set_defaults(run=_setup)
     command = commands.add_parser("list", help="libraries, and which are installed")
@@ -200,6 +207,27 @@ def _run_suite(options: argparse.Namespace) -> int:
     measure = bench.run_clients if suite.is_client else bench.run
     measure(options.suite, cases, chosen)
     return _finish(options, options.suite, suite.title, facts, bench)
+
+
+def _run_soak(options: argparse.Namespace) -> int:
+    # A share of a short run, so that it has restarts too.
+    every = options.restart_every or min(300.0, options.minutes * 60 / 4)
+    plan = soak.Plan(
+        options.minutes,
+        restart_every=every,
+        drain=min(10.0, every / 2),
+        interval=options.interval or 0.5,
+        seed=soak.choose_seed() if options.seed is None else options.seed,
+    )
+    print(f"seed {plan.seed}", file=sys.stderr)
+    facts = machine.describe(plan.python)
+    with soak.soaking(plan) as run:
+        run.run()
+    text = soak.markdown(plan, facts, run.rows, run.faults)
+    path = report.write(options.output, facts, run.rows, text)
+    print(text)
+    print(f"written: {path} and {path.with_suffix('.jsonl').name}", file=sys.stderr)
+    return 1 if run.faults else 0
 
 
 def _run_micro(options: argparse.Namespace) -> int:

@@ -68,6 +68,7 @@ PAGES = {
     "docs/migrating/websocket-client.md": 2,
     "docs/migrating/websockets.md": 1,
     "docs/resilient.md": 2,
+    "docs/restart.md": 1,
     "docs/streams.md": 3,
     "docs/testing.md": 6,
     "docs/threads.md": 2,

@@ -240,7 +240,7 @@ class ServerConnection(Connection):
         protocol = self.protocol
         if protocol.state is not CONNECTING or self.is_lost:
             return
-        if response.status_code == 101 and not self.server.is_serving():
+        if response.status_code == 101 and not self.server.finishes_openings():
             response = protocol.reject(
                 http.HTTPStatus.SERVICE_UNAVAILABLE, "Server is shutting down.\n"
             )

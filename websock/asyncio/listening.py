@@ -223,8 +223,12 @@ class Listening:
             self._loop, factory, sock, backlog=self._backlog, **self._ssl
         )
 
-    def _accept(self, listening: socket.socket) -> None:
-        """Accept what is there; the loop's reader callback."""
+    def _accept(self, listening: socket.socket) -> int:
+        """Accept what is there; the loop's reader callback.
+
+        Returns:
+            How many were accepted.
+        """
         server = self._server
         assert server is not None
         accepted, exc = accept_connections(listening, MAX_ACCEPTS)
@@ -244,12 +248,27 @@ class Listening:
                 self._retry = self._loop.call_later(
                     ACCEPT_RETRY_DELAY, self._accept_again
                 )
+        return len(accepted)
 
     def _accept_again(self) -> None:
         self._retry = None
         if self._serving:
             for sock in self._sockets:
                 self._loop.add_reader(sock.fileno(), self._accept, sock)
+
+    def hand_over(self) -> None:
+        """Accept no more, so that another process goes on with the address.
+
+        What the kernel has queued is accepted before: if this was the only process
+        with the socket, closing it would reset them.  The file of a unix socket stays,
+        since it may be the other one's by now.
+        """
+        if self._own and self._serving:
+            for sock in self._sockets:
+                while self._accept(sock):
+                    pass
+        self._inode = None
+        self.close()
 
     def close(self) -> None:
         """Accept no more; close the sockets."""

@@ -7,6 +7,7 @@ import functools
 import http
 import inspect
 import logging
+import math
 import re
 from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from types import TracebackType
@@ -66,6 +67,9 @@ ProcessResponse = Callable[
 ]
 
 
+# Seconds between the steps in which drain() closes connections.
+DRAIN_STEP = 0.05
+
 # What stats() sums up, in the order of Stream.counters() from the third on.
 _TOTALS = (
     "connections_total",
@@ -118,6 +122,7 @@ class Server:
         self._close_task: asyncio.Task[None] | None = None
         self._closed: asyncio.Future[None] = self.loop.create_future()
         self._idle: asyncio.Future[None] | None = None
+        self._draining = False
 
     # -- connections, for ServerConnection -------------------------------------------
 
@@ -184,6 +189,10 @@ class Server:
         connection.logger.error("connection handler failed", exc_info=exc)
         connection.close_nowait(CloseCode.INTERNAL_ERROR)
 
+    def finishes_openings(self) -> bool:
+        """Whether opening handshakes are finished: while it serves, and drains."""
+        return self.is_serving() or (self._draining and self._close_task is None)
+
     def _check_idle(self) -> None:
         if (
             self._idle is not None
@@ -237,7 +246,7 @@ class Server:
         Raises:
             RuntimeError: When the server is closed.
         """
-        if self._close_task is not None:
+        if self._close_task is not None or self._draining:
             raise RuntimeError("cannot start serving: the server is closed")
         await self.listening.start(self)
 
@@ -247,7 +256,7 @@ class Server:
         Cancelling closes the server and its connections before it returns.
         """
         try:
-            if not self.is_serving() and self._close_task is None:
+            if not (self.is_serving() or self._close_task or self._draining):
                 await self.start_serving()
             await self.wait_closed()
         except asyncio.CancelledError:
@@ -264,7 +273,7 @@ class Server:
         """Close the server gracefully; ``wait_closed()`` waits for the end.
 
         No connection is accepted any more; opening handshakes that are going on are
-        answered with 503.  Calling it again is harmless.
+        answered with 503.  Calling it again is harmless.  ``drain()`` is gentler.
 
         Args:
             close_connections: Whether open connections are closed; else they go on
@@ -296,12 +305,79 @@ class Server:
             elif close_connections:
                 connection.close_nowait(code, reason)
         await self.listening.wait_closed()
-        self._idle = self.loop.create_future()
-        self._check_idle()
-        await self._idle
+        await self._wait_idle()
         self._closed.set_result(None)
         self.log_limit.tell()
         self.logger.info("server closed")
+
+    async def _wait_idle(self) -> None:
+        """Wait until no connection and no handler is left."""
+        if self._idle is None:
+            self._idle = self.loop.create_future()
+            self._check_idle()
+        await asyncio.shield(self._idle)
+
+    async def drain(
+        self,
+        seconds: float | None = None,
+        *,
+        code: CloseCode | int = CloseCode.SERVICE_RESTART,
+        reason: str = "",
+    ) -> None:
+        """Close the server behind the last connection; another process goes on.
+
+        No connection is accepted any more, but those that the kernel holds already
+        are, and opening handshakes that are going on are finished and served.  Use it
+        when a new process has the listening socket, so that none is refused in
+        between.
+
+        ``close()`` ends it early.  When it is cancelled, connections go on, and it can
+        be called again.
+
+        Args:
+            seconds: Time in which open connections are closed, a few at a time, so
+                that clients do not come back all at once; 0 closes them now, ``None``
+                lets them go on until they end by themselves.
+            code: Close code for them.
+            reason: Close reason for them.
+
+        Raises:
+            ValueError: When the time is negative, or the code or the reason cannot be
+                sent.
+        """
+        if seconds is not None and not seconds >= 0:
+            raise ValueError(f"seconds must not be negative: {seconds}")
+        Close(code, reason).check()
+        if self._close_task is None:
+            if not self._draining:
+                self._draining = True
+                self.logger.info("server draining")
+                self.listening.hand_over()
+            await self._end_connections(seconds, code, reason)
+            self.close(True, code, reason)
+        await self.wait_closed()
+
+    async def _end_connections(
+        self, seconds: float | None, code: CloseCode | int, reason: str
+    ) -> None:
+        """Wait for the end of the connections, or close them within ``seconds``."""
+        if seconds is None:
+            await self._wait_idle()
+            return
+        deadline = self.loop.time() + seconds
+        while self.all_connections and self._close_task is None:
+            left = deadline - self.loop.time()
+            # Handshakes have a time of their own.  Without it, they end here.
+            if left <= 0 and not (self.open_timeout and self._is_opening()):
+                return
+            connections = list(self.connections)
+            share = DRAIN_STEP / left if left > DRAIN_STEP else 1.0
+            for connection in connections[: math.ceil(len(connections) * share)]:
+                connection.close_nowait(code, reason)
+            await asyncio.sleep(min(DRAIN_STEP, left) if left > 0 else DRAIN_STEP)
+
+    def _is_opening(self) -> bool:
+        return any(c.protocol.state is CONNECTING for c in self.all_connections)
 
     async def wait_closed(self) -> None:
         """Wait until the server is closed and all connections and handlers ended."""

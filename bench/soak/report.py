@@ -1,0 +1,103 @@
+"""The soak's figures as a page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..report import machine_lines, table
+from .run import JUDGED_AFTER, MAX_GROWTH, MAX_GROWTH_BYTES, Plan
+
+
+def markdown(
+    plan: Plan,
+    facts: dict[str, Any],
+    rows: Sequence[dict[str, Any]],
+    faults: Sequence[str],
+) -> str:
+    """Return the whole report of a run."""
+    last = rows[-1]
+    ended = [row for row in rows if "process" in row]
+    minutes = max(row["ended"] for row in ended) / 60
+    parts = [
+        "# Soak",
+        f"`{facts['command']}`",
+        machine_lines(facts),
+        f"{minutes:.0f} minutes, seed {plan.seed}. Two services with both APIs, with "
+        "and without TLS: *steady* is one process from beginning to end, *rolling* was "
+        f"restarted {last['restarts']} times: a new process took over its listening "
+        f"sockets, and the old one closed its connections over {plan.drain:g} seconds, "
+        "with code 1012. Messages of 0 bytes to 1 MiB, text and binary, whole, in "
+        "fragments and prepared, compressed and not.",
+        "Verdict: " + ("**passed**" if not faults else "**failed**"),
+    ]
+    if faults:
+        parts.append("\n".join(f"- {fault}" for fault in faults))
+    parts += [
+        "## Messages",
+        "Each message was answered with the same one, in order, or the close of its "
+        "connection says why not: *restart* is code 1012, *aborted* is a client that "
+        "drops its connection in between, *left early* one that closes it without "
+        "waiting for answers.",
+        _accounts(last["totals"]),
+        "`resilient()` tells what no pong has confirmed, which may have been answered "
+        "all the same. A subscriber counts what it received; none of the numbers in "
+        "between was left out.",
+        "## Processes",
+        f"A process may grow by {MAX_GROWTH:.0%} or {MAX_GROWTH_BYTES >> 20} MiB, "
+        "whichever is more, from the first fifth after its warm-up (a fifth of its "
+        "life) to its last; medians; judged once it has lived "
+        f"{JUDGED_AFTER:g} seconds. Without clients, the steady process must have the "
+        "files open that it had at first, and no connection may be left as an object "
+        "in any process that ends.",
+        _processes(ended),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _accounts(totals: dict[str, Any]) -> str:
+    lines = []
+    for kind in sorted(totals):
+        sums = totals[kind]
+        reasons = ", ".join(
+            f"{n} {why}" for why, n in sorted(sums["unanswered"].items())
+        )
+        ends = ", ".join(f"{n} {why}" for why, n in sorted(sums["ends"].items()))
+        lines.append(
+            [
+                kind,
+                f"{sums['connections']:,}",
+                f"{sums['sent']:,}",
+                f"{sums['answered']:,}",
+                f"{sums['bytes'] / 1e6:,.0f}",
+                reasons or "0",
+                ends,
+                str(sums["failures"]),
+            ]
+        )
+    header = ["clients", "connections", "sent", "answered", "MB", "not answered"]
+    return table([*header, "connections ended", "failures"], lines)
+
+
+def _processes(ended: Sequence[dict[str, Any]]) -> str:
+    lines = []
+    for row in ended:
+        growth = row["growth"]
+        seconds = row["ended"] - row["started"]
+        lines.append(
+            [
+                f"{row['process']} ({row['started'] / 60:.0f} min on)",
+                f"{seconds / 60:.1f}",
+                f"{row['cpu'] / seconds:.1%}",
+                "" if growth is None else f"{growth[0] / 1e6:.1f}",
+                "" if growth is None else f"{growth[1] / 1e6:.1f}",
+                f"{row['most_memory'] / 1e6:.1f}",
+                str(row["idle_files"] or ""),
+                str(row["most_files"]),
+                f"{row['connections_total']:,}" if "connections_total" in row else "",
+                str(row["left_over"]),
+            ]
+        )
+    header = ["process", "minutes", "CPU", "MB after warm-up", "MB in the end"]
+    header += ["MB at most", "files idle", "files at most", "connections served"]
+    return table([*header, "objects left"], lines)
