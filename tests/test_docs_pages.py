@@ -177,7 +177,7 @@ def test_every_public_module_has_a_place_in_the_reference() -> None:
     # Parts of what is documented, or of the machinery.
     parts = {
         "websock.closing", "websock.commands", "websock.handshake", "websock.headers",
-        "websock.proxy", "websock.redirect", "websock.report", "websock.routing",
+        "websock.log_limit", "websock.proxy", "websock.redirect", "websock.report", "websock.routing",
         "websock.timers", "websock.transform", "websock.version",
         "websock.extensions.deflate",
     }  # fmt: skip

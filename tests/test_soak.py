@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import platform
 import shutil
+import sys
+from pathlib import Path
 
 import pytest
 
-from bench import soak
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.append(str(ROOT))  # last: an installed websock comes first
+
+from bench import soak  # noqa: E402
 
 pytestmark = [
     pytest.mark.source,
