@@ -173,11 +173,12 @@ def contributors_map() -> dict[str, int]:
     found: dict[str, int] = {}
     layer = -1
     for line in drawing.splitlines():
-        head, names = line[2:4].strip(), line[6:]
-        if not names.strip() or names.startswith(" "):
+        if line.startswith(" " * 8):
             continue  # the description of the line above goes on
-        layer = int(head.removeprefix("L")) if head else layer
-        for name in re.split(r" {2,}", names)[0].split():
+        if layered := re.match(r" +L(\d)", line):
+            layer = int(layered[1])
+            line = line[layered.end() :]
+        for name in re.split(r" {2,}", line.strip())[0].split():
             found[name.rstrip("/")] = layer
     return found
 
