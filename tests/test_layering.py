@@ -167,6 +167,33 @@ def imports_of_cython(path: Path) -> set[str]:
     return found
 
 
+def contributors_map() -> dict[str, int]:
+    """Return the modules and packages that the map in CONTRIBUTING.md names."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    drawing = text.split("\nwebsock/\n")[1].split("\ntests/")[0]
+    found: dict[str, int] = {}
+    layer = -1
+    for line in drawing.splitlines():
+        if line.startswith(" " * 8):
+            continue  # the description of the line above goes on
+        if layered := re.match(r" +L(\d)", line):
+            layer = int(layered[1])
+            line = line[layered.end() :]
+        for name in re.split(r" {2,}", line.strip())[0].split():
+            found[name.rstrip("/")] = layer
+    return found
+
+
+def test_map_of_contributors() -> None:
+    """It names every module of the package at its layer, and nothing else."""
+    expected = {}
+    for name in [*MODULES, *COMPILED.values()]:
+        first = name.partition(".")[0]
+        if not first.startswith("__"):
+            expected[re.sub("_(py|c)$", "", first)] = layer_of(first)
+    assert contributors_map() == expected
+
+
 def test_every_module_has_a_layer() -> None:
     for name in [*MODULES, *COMPILED.values()]:
         layer_of(name)
