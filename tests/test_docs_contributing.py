@@ -137,6 +137,6 @@ def test_a_host_library(tmp_path: Path) -> None:
     )
     assert "2 passed" in printed
     # The commands know it, too; on the pure backend there is nothing to gain.
-    told = re.search(r"^shout +1\.2\.3 +(\w+)", run("websock", "doctor"), re.MULTILINE)
-    assert told is not None
-    assert told[1] in ("patched", "useless")
+    assert re.search(
+        r"^shout .*(patched|useless)", run("websock", "doctor"), re.MULTILINE
+    )
