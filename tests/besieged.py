@@ -329,6 +329,8 @@ def besieged(
     """
     log = Log()
     served: list[Any] = []
+    # Clients made of bytes answer no pings, on a machine that is slow.
+    options.setdefault("ping_interval", None)
     if tls is not None:
         options["ssl"] = tls.server
     with contextlib.ExitStack() as stack:

@@ -19,6 +19,7 @@ from besieged import Site, bounded_memory, ending, siege, siege_of_two
 from helpers import request
 from raw import parse_answer
 from scripted import TLS, tls_fixture
+from threads import Peer
 from wire import MASK, frame
 
 __all__ = ["siege", "siege_of_two"]
@@ -199,41 +200,45 @@ ORIGIN = "Origin: https://good.example"
 # -- time ----------------------------------------------------------------------------
 
 
+WAYS = ("silent", "half", "drip")
+
+
 @pytest.mark.parametrize("secure", [False, True], ids=["tcp", "tls"])
-@pytest.mark.parametrize("way", ["silent", "half", "drip"])
-def test_handshake_that_never_ends(
-    siege_of_two: Any, tls: TLS, secure: bool, way: str
-) -> None:
+def test_handshake_that_never_ends(siege_of_two: Any, tls: TLS, secure: bool) -> None:
     """There is one deadline for all of it, and others are not held up."""
-    site = siege_of_two(open_timeout=0.3, tls=tls if secure else None)
-    peer = site.connect()
+    site = siege_of_two(open_timeout=0.5, tls=tls if secure else None)
     began = time.monotonic()
-    with peer.sock:
-        stop = send_slowly(peer.sock, way)
+    with contextlib.ExitStack() as stack:
+        for way in WAYS:
+            peer = site.connect()
+            stack.enter_context(peer.sock)
+            stack.callback(send_slowly(peer.sock, way).set)
+            stack.callback(check_answer, peer)
         site.goes_on()
-        answer = parse_answer(ending(peer))
-        stop.set()
+    assert time.monotonic() - began < 15
+    assert site.log.lines() == ["connection rejected (408 Request Timeout)"] * 3
+
+
+def check_answer(peer: Peer) -> None:
+    answer = parse_answer(ending(peer))
     assert answer.status == 408
     assert answer.body == b"Opening handshake took too long.\n"
-    assert time.monotonic() - began < 15
-    assert site.log.lines() == ["connection rejected (408 Request Timeout)"]
 
 
-@pytest.mark.parametrize("way", ["silent", "half", "drip"])
-def test_tls_handshake_that_never_ends(siege_of_two: Any, tls: TLS, way: str) -> None:
+def test_tls_handshake_that_never_ends(siege_of_two: Any, tls: TLS) -> None:
     """TLS is part of what has to be done in time. No HTTP is spoken, nothing logged."""
-    site = siege_of_two(open_timeout=0.3, tls=tls)
-    peer = site.connect(secure=False)
+    site = siege_of_two(open_timeout=0.5, tls=tls)
+    # A record of 512 bytes begins, which never comes to its end.
+    data = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
     began = time.monotonic()
-    with peer.sock:
-        # A record of 512 bytes begins, which never comes to its end.
-        stop = send_slowly(
-            peer.sock, way, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
-        )
+    with contextlib.ExitStack() as stack:
+        peers = [site.connect(secure=False) for _ in WAYS]
+        for peer, way in zip(peers, WAYS, strict=True):
+            stack.enter_context(peer.sock)
+            stack.callback(send_slowly(peer.sock, way, data).set)
         site.goes_on()
-        answer = ending(peer)
-        stop.set()
-    assert not answer.startswith(b"HTTP")
+        for peer in peers:
+            assert not ending(peer).startswith(b"HTTP")
     assert time.monotonic() - began < 15
     assert site.log.lines() == []
 
@@ -307,13 +312,12 @@ def test_flood_that_never_stops(siege_of_two: Any) -> None:
     assert time.monotonic() - began < 15
 
 
-def test_thousands_half_open(siege: Any) -> None:
+def test_thousands_half_open(siege_of_two: Any) -> None:
     """They cost little each, and good clients come and go as if they were not there."""
-    site: Site = siege(open_timeout=60, backlog=2048)
-    # In the API for threads each costs a thread, too.
+    site: Site = siege_of_two(open_timeout=60, backlog=2048)
     number, size = 2000, 8000
     if hasattr(site.server, "handler_threads"):
-        number, size = 200, 20_000
+        number, size = 200, 20_000  # each has a thread, too
     with contextlib.ExitStack() as stack:
         with bounded_memory(number * size):
             for n in range(number):
