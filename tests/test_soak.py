@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import platform
 import shutil
 import sys
@@ -19,12 +18,6 @@ pytestmark = [
     pytest.mark.source,
     pytest.mark.skipif(platform.system() != "Linux", reason="it reads /proc"),
     pytest.mark.skipif(shutil.which("openssl") is None, reason="it needs openssl"),
-    # Its _read_ready() returns when the socket has nothing, without looking at what it
-    # holds already: after resume_reading() that stays where it is.
-    pytest.mark.skipif(
-        importlib.util.find_spec("aiofastnet") is not None,
-        reason="aiofastnet 1.2.0 can leave input undelivered after resume_reading()",
-    ),
 ]
 
 

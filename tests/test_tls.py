@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,49 @@ def test_order_of_large_and_small(run: Run, tls: TLS) -> None:
             async with websock.connect(uri, ssl=tls.client, proxy=None) as ws:
                 got = [message async for message in ws]
         assert got == [*messages, "a" * 20000 + "b" + "c" * 40000]
+
+    run(main())
+
+
+def test_slow_reader_gets_all(run: Run, tls: TLS) -> None:
+    """What the transport holds when reading is paused, and nothing comes after it."""
+    large = bytes(200_000)
+
+    async def main() -> None:
+        go = asyncio.Event()
+
+        async def send_all(ws: Any) -> None:
+            for _ in range(3):
+                ws.send_nowait(b"small")
+            await go.wait()
+            ws.send_nowait(large)
+            await ws.wait_closed()
+
+        # A ping, or an answer to one, would come after it.
+        settings: Any = {"compression": None, "ping_interval": None}
+        async with websock.serve(
+            send_all, LOOPBACK, 0, ssl=tls.server, **settings
+        ) as server:
+            port = port_of(server)
+            sock = socket.socket()
+            # All of it arrives in one read, which is more than a read buffer.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+            sock.connect((LOOPBACK, port))
+            async with websock.connect(
+                f"wss://{LOOPBACK}:{port}/",
+                sock=sock,
+                ssl=tls.client,
+                max_queue=1,
+                **settings,
+            ) as ws:
+                while ws.queued < 2:  # noqa: ASYNC110  # it is full then
+                    await asyncio.sleep(0.001)
+                go.set()
+                while ws.transport.is_reading():  # noqa: ASYNC110
+                    await asyncio.sleep(0.001)
+                async with asyncio.timeout(30):
+                    assert [await ws.recv() for _ in range(3)] == [b"small"] * 3
+                    assert await ws.recv() == large
 
     run(main())
 

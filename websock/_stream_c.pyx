@@ -136,6 +136,10 @@ cdef class Stream(Inbox):
         elif self.io is not None and not self.is_lost:
             self.watching = True
             self.io.resume_reading()
+            # aiofastnet, up to 1.2, then looks at the socket alone; see _stream_py.
+            retry = getattr(self.io, "_retry_ssl_read", None)
+            if retry is not None:
+                self.loop.call_soon(retry)
         return 0
 
     cdef bint must_hold(self) noexcept:

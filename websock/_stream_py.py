@@ -147,6 +147,11 @@ class Stream(Inbox):
         elif self.io is not None and not self.is_lost:
             self._watching = True
             self.io.resume_reading()
+            # aiofastnet, up to 1.2, then looks at the socket alone, and not at what it
+            # has taken from there and not decrypted.
+            retry = getattr(self.io, "_retry_ssl_read", None)
+            if retry is not None:
+                self.loop.call_soon(retry)
 
     def _must_hold(self) -> bool:
         # What is ignored is read on to the end of the stream.

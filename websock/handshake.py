@@ -81,8 +81,6 @@ _is_host = re.compile(
 
 # RFC 9112, 3.2.2, and RFC 6455, 4.1: what is sent to a proxy, with its authority.
 _is_absolute = re.compile(r"(?:https?|wss?)://([^/?#]*)[^#]*", re.IGNORECASE).fullmatch
-
-
 _cut_port = re.compile(r":[0-9]*\Z").sub
 
 

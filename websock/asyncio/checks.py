@@ -84,17 +84,9 @@ def check_origins(origins: Any) -> None:
     Raises:
         TypeError: When it is not a list of text, expressions and ``None``.
     """
-    if origins is None:
-        return
-    if isinstance(origins, str):
-        raise TypeError("origins must be a list, not a str")
-    for origin in origins:
-        pattern = origin.pattern if isinstance(origin, re.Pattern) else origin
-        if pattern is not None and not isinstance(pattern, str):
-            raise TypeError(
-                "origins must be str, expressions for str, or None, "
-                f"not {type(pattern).__name__}"
-            )
+    _check_patterns(
+        "origins", origins, (str, type(None)), "expressions for str, or None"
+    )
 
 
 def check_hosts(hosts: Any) -> None:
@@ -103,16 +95,21 @@ def check_hosts(hosts: Any) -> None:
     Raises:
         TypeError: When it is not a list of text and expressions.
     """
-    if hosts is None:
+    _check_patterns("hosts", hosts, (str,), "or expressions for str")
+
+
+def _check_patterns(
+    name: str, values: Any, kinds: tuple[type, ...], others: str
+) -> None:
+    if values is None:
         return
-    if isinstance(hosts, str):
-        raise TypeError("hosts must be a list, not a str")
-    for host in hosts:
-        pattern = host.pattern if isinstance(host, re.Pattern) else host
-        if not isinstance(pattern, str):
+    if isinstance(values, str):
+        raise TypeError(f"{name} must be a list, not a str")
+    for value in values:
+        pattern = value.pattern if isinstance(value, re.Pattern) else value
+        if not isinstance(pattern, kinds):
             raise TypeError(
-                "hosts must be str, or expressions for str, "
-                f"not {type(pattern).__name__}"
+                f"{name} must be str, {others}, not {type(pattern).__name__}"
             )
 
 

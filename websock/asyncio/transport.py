@@ -116,7 +116,7 @@ def take_socket(transport: Any) -> socket.socket | None:
         return None
     sock = transport.get_extra_info("socket")
     try:
-        # A number of its own: the transport closes its...
+        # A number of its own, since the transport closes its.
         own = socket.socket(fileno=os.dup(sock.fileno()))
     except OSError:
         return None  # there are too many open files: go on as it is
