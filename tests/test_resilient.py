@@ -13,6 +13,7 @@ from scripted import LOOPBACK, Peer, Run, loop_fixture, read_frame, scripted
 
 import websock
 from websock import resilient
+from websock.asyncio.resilient import MIN_UNCONFIRMED
 from websock.exceptions import (
     ConnectionClosed,
     ConnectionClosedOK,
@@ -250,6 +251,44 @@ def test_unconfirmed_messages(run: Run, resend: bool) -> None:
         # Told when the first connection is lost; or at the end, when it was sent again
         # and that is not confirmed either.
         assert lost == [(["perhaps"], "not confirmed")]
+
+    run(main())
+
+
+def test_more_unconfirmed_messages_than_are_kept(run: Run) -> None:
+    """A pong that comes late confirms nothing that was sent after its ping."""
+    count = MIN_UNCONFIRMED + 6
+    messages = [str(number) for number in range(count)]
+
+    async def main() -> None:
+        lost: list[Any] = []
+        again = asyncio.Event()
+
+        async def late(peer: Peer) -> None:
+            await peer.request()
+            await peer.send(peer.accept())
+            frames = [await read_frame(peer.reader) for _ in range(count + 1)]
+            [ping] = [payload for opcode, payload in frames if opcode == 9]
+            await peer.send(bytes([0x8A, len(ping)]) + ping)
+            # The next ping comes when the pong was taken.
+            assert (await read_frame(peer.reader))[0] == 9
+
+        async def honest(peer: Peer) -> None:
+            await peer.request()
+            await peer.send(peer.accept())
+            again.set()
+            await peer.ended()
+
+        async with scripted(late, honest) as server:
+            async with follow(
+                server.uri,
+                on_lost=lambda messages, why: lost.extend(messages),
+                close_timeout=0.01,
+            ) as ws:
+                for message in messages:
+                    await ws.send(message)
+                await again.wait()
+        assert lost == messages
 
     run(main())
 

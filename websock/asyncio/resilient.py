@@ -84,6 +84,7 @@ class Resilient:
         self._buffer: deque[DataLike] = deque()  # not sent yet
         self._unconfirmed: deque[DataLike] = deque()  # sent; nobody knows if it came
         self._confirming = False
+        self._asked = 0  # how many of them the next pong confirms
         self._room = asyncio.Condition()
         self._received: deque[Data] = deque()
         self._arrived = asyncio.Event()  # a message, or the end
@@ -197,6 +198,7 @@ class Resilient:
             self._unconfirmed.append(message)
             if len(self._unconfirmed) > max(self._max_buffer, MIN_UNCONFIRMED):
                 self._tell([self._unconfirmed.popleft()], "not confirmed")
+                self._asked = max(self._asked - 1, 0)
         try:
             await ws.send(message)
             if self._confirm and not self._confirming:
@@ -209,13 +211,13 @@ class Resilient:
 
     async def _ask(self, ws: ClientConnection) -> None:
         """Ask for a pong: it says that all before it has arrived (RFC 6455, 5.5.3)."""
-        count = len(self._unconfirmed)
+        self._asked = len(self._unconfirmed)
         pong = await ws.ping()
 
         def answered(pong: asyncio.Future[float]) -> None:
             if ws is not self.ws or pong.cancelled() or pong.exception() is not None:
                 return
-            for _ in range(min(count, len(self._unconfirmed))):
+            for _ in range(self._asked):
                 self._unconfirmed.popleft()
             self._confirming = False
             if self._unconfirmed and ws.is_open:
