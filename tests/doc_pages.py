@@ -180,10 +180,15 @@ def wait_for(sign: int | str, program: Program) -> None:
         if isinstance(sign, str):
             if sign in program.output:
                 return
-        else:
-            try:
-                socket.create_connection(("localhost", sign), 1).close()
-                return
-            except OSError:
-                pass
+        elif is_listening(sign):
+            return
         time.sleep(0.01)
+
+
+def is_listening(port: int) -> bool:
+    """Tell whether something listens on a port of this machine."""
+    try:
+        socket.create_connection(("localhost", port), 1).close()
+    except OSError:
+        return False
+    return True

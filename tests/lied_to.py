@@ -8,13 +8,12 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from besieged import Log, LoopThread, besieged, ending
-from threads import LOOPBACK, PATIENCE, Peer, accept_key
+from threads import LOOPBACK, PATIENCE, Peer, accept_key, accepting
 
 from websock.asyncio.client import connect
 from websock.sync.client import connect as connect_threads
@@ -103,26 +102,14 @@ def tls_server(
     """Run a server that speaks TLS; yield its URI, and the heads that it receives."""
     heads: list[bytes] = []
 
-    def run() -> None:
-        while True:
-            try:
-                sock, _ = listening.accept()
-            except OSError:
-                return
-            with sock, contextlib.suppress(OSError):
-                sock.settimeout(PATIENCE)
-                with context.wrap_socket(sock, server_side=True) as secure:
-                    peer = Peer(secure, None)
-                    heads.append(peer.head())
-                    secure.sendall(answer)
-                    ending(peer)
+    def serve(sock: socket.socket) -> None:
+        sock.settimeout(PATIENCE)
+        with contextlib.suppress(OSError):
+            with context.wrap_socket(sock, server_side=True) as secure:
+                peer = Peer(secure, None)
+                heads.append(peer.head())
+                secure.sendall(answer)
+                ending(peer)
 
-    listening = socket.create_server((LOOPBACK, 0))
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield f"wss://{LOOPBACK}:{listening.getsockname()[1]}/", heads
-    finally:
-        listening.shutdown(socket.SHUT_RDWR)
-        listening.close()
-        thread.join(PATIENCE)
+    with accepting(serve) as port:
+        yield f"wss://{LOOPBACK}:{port}/", heads

@@ -6,11 +6,12 @@ import asyncio
 import re
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from doc_pages import ROOT, Folder, blocks, free_port
+from doc_pages import ROOT, Folder, blocks, free_port, is_listening
 
 import websock
 from websock.sync.client import connect
@@ -49,20 +50,9 @@ def test_client_and_server(capsys: pytest.CaptureFixture[str]) -> None:
     port = free_port()
     server: dict[str, Any] = {"asyncio": asyncio, "websock": websock}
     exec(with_port(find("async def echo"), port), server)
-    up = threading.Event()
 
     async def serve() -> None:
         task = asyncio.create_task(server["main"]())
-        while True:
-            try:
-                _, writer = await asyncio.open_connection("localhost", port)
-            except OSError:
-                await asyncio.sleep(0.01)
-                continue
-            writer.close()
-            await writer.wait_closed()
-            break
-        up.set()
         await asyncio.to_thread(done.wait, TIMEOUT)
         task.cancel()
         await asyncio.wait([task])
@@ -71,7 +61,9 @@ def test_client_and_server(capsys: pytest.CaptureFixture[str]) -> None:
     thread = threading.Thread(target=asyncio.run, args=(serve(),))
     thread.start()
     try:
-        assert up.wait(TIMEOUT)
+        while not is_listening(port):
+            assert thread.is_alive()
+            time.sleep(0.01)
         exec(with_port(find("asyncio.run(main())"), port), {})
         assert capsys.readouterr().out == "hello\n"
     finally:

@@ -139,6 +139,36 @@ def accept_key(head: bytes) -> str:
 
 
 @contextlib.contextmanager
+def accepting(serve: Callable[[socket.socket], None]) -> Iterator[int]:
+    """Accept connections in a thread, one after the other; yield the port.
+
+    Args:
+        serve: Called with each connection, which is closed when it returns.
+    """
+    listening = socket.create_server((LOOPBACK, 0))
+
+    def run() -> None:
+        while True:
+            try:
+                sock, _ = listening.accept()
+            except OSError:
+                return
+            with sock:
+                serve(sock)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield listening.getsockname()[1]
+    finally:
+        # Closing alone does not wake a thread in accept().
+        listening.shutdown(socket.SHUT_RDWR)
+        listening.close()
+        thread.join(PATIENCE)
+    assert not thread.is_alive()
+
+
+@contextlib.contextmanager
 def raw_server(
     script: Callable[[Peer, bytes], None], opens: bool = True
 ) -> Iterator[str]:
@@ -148,36 +178,20 @@ def raw_server(
         script: Called with the peer and the head of its request.
         opens: Whether the handshake is answered before.
     """
-    listening = socket.create_server((LOOPBACK, 0))
     failures: list[BaseException] = []
 
-    def run() -> None:
-        while True:
-            try:
-                sock, _ = listening.accept()
-            except OSError:
-                return
-            with sock:
-                peer = Peer(sock, None)
-                try:
-                    head = peer.head()
-                    if opens:
-                        accept = f"Sec-WebSocket-Accept: {accept_key(head)}"
-                        sock.sendall(response(accept))
-                    script(peer, head)
-                except BaseException as exc:
-                    failures.append(exc)
+    def serve(sock: socket.socket) -> None:
+        peer = Peer(sock, None)
+        try:
+            head = peer.head()
+            if opens:
+                sock.sendall(response(f"Sec-WebSocket-Accept: {accept_key(head)}"))
+            script(peer, head)
+        except BaseException as exc:
+            failures.append(exc)
 
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield f"ws://{LOOPBACK}:{listening.getsockname()[1]}/"
-    finally:
-        # Closing alone does not wake a thread in accept().
-        listening.shutdown(socket.SHUT_RDWR)
-        listening.close()
-        thread.join(PATIENCE)
-    assert not thread.is_alive()
+    with accepting(serve) as port:
+        yield f"ws://{LOOPBACK}:{port}/"
     if failures:
         raise failures[0]
 

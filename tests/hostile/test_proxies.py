@@ -17,7 +17,7 @@ import trustme
 from besieged import bounded_memory, ending
 from lied_to import Clients, clients, tls_server
 from scripted import TLS, tls_fixture
-from threads import LOOPBACK, PATIENCE, Peer
+from threads import LOOPBACK, PATIENCE, Peer, accepting
 
 from websock.exceptions import (
     InvalidMessage,
@@ -58,32 +58,18 @@ def proxy(
 ) -> Iterator[LyingProxy]:
     made = LyingProxy()
 
-    def run() -> None:
-        while True:
-            try:
-                sock, _ = listening.accept()
-            except OSError:
-                return
-            made.count += 1
-            with sock, contextlib.suppress(OSError, AssertionError):
-                sock.settimeout(PATIENCE)
-                if context is not None:
-                    with context.wrap_socket(sock, server_side=True) as secure:
-                        script(made, Peer(secure, None))
-                else:
-                    script(made, Peer(sock, None))
+    def serve(sock: socket.socket) -> None:
+        made.count += 1
+        sock.settimeout(PATIENCE)
+        with contextlib.suppress(OSError, AssertionError):
+            if context is not None:
+                with context.wrap_socket(sock, server_side=True) as secure:
+                    script(made, Peer(secure, None))
+            else:
+                script(made, Peer(sock, None))
 
-    listening = socket.create_server((LOOPBACK, 0))
-    made.port = listening.getsockname()[1]
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
+    with accepting(serve) as made.port:
         yield made
-    finally:
-        listening.shutdown(socket.SHUT_RDWR)
-        listening.close()
-        thread.join(PATIENCE)
-        assert not thread.is_alive()
 
 
 def answer(*pieces: bytes) -> Callable[[LyingProxy, Peer], None]:
