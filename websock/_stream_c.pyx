@@ -54,6 +54,13 @@ cdef enum:
     FRAGMENTS_LIMIT = 65536
 
 
+cdef object held_input(object transport):
+    """Return what has a transport deliver what it holds; see ``_stream_py``."""
+    if type(transport).__module__ != "aiofastnet.ssl_transport":
+        return None
+    return getattr(transport, "_retry_ssl_read", None)
+
+
 cdef class Stream(Inbox):
     """Bytes to messages and back, on a socket or a transport; see ``_stream_py``."""
 
@@ -136,10 +143,9 @@ cdef class Stream(Inbox):
         elif self.io is not None and not self.is_lost:
             self.watching = True
             self.io.resume_reading()
-            # aiofastnet, up to 1.2, then looks at the socket alone; see _stream_py.
-            retry = getattr(self.io, "_retry_ssl_read", None)
-            if retry is not None:
-                self.loop.call_soon(retry)
+            read_again = held_input(self.io)
+            if read_again is not None:
+                self.loop.call_soon(read_again)
         return 0
 
     cdef bint must_hold(self) noexcept:

@@ -51,6 +51,17 @@ FRAGMENTS_LIMIT = 65536
 HANDSHAKE, FRAMES, IGNORED = range(3)  # what arrives
 
 
+def held_input(transport: Any) -> Callable[[], Any] | None:
+    """Return what has a transport deliver what it holds, once reading is resumed.
+
+    aiofastnet's TLS, up to 1.2, then looks at the socket alone, and not at what it has
+    taken from there and not decrypted.  Others deliver it by themselves.
+    """
+    if type(transport).__module__ != "aiofastnet.ssl_transport":
+        return None
+    return getattr(transport, "_retry_ssl_read", None)
+
+
 class Stream(Inbox):
     """Bytes to messages and back, on a socket or a transport."""
 
@@ -147,11 +158,9 @@ class Stream(Inbox):
         elif self.io is not None and not self.is_lost:
             self._watching = True
             self.io.resume_reading()
-            # aiofastnet, up to 1.2, then looks at the socket alone, and not at what it
-            # has taken from there and not decrypted.
-            retry = getattr(self.io, "_retry_ssl_read", None)
-            if retry is not None:
-                self.loop.call_soon(retry)
+            read_again = held_input(self.io)
+            if read_again is not None:
+                self.loop.call_soon(read_again)
 
     def _must_hold(self) -> bool:
         # What is ignored is read on to the end of the stream.
