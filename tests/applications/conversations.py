@@ -424,8 +424,8 @@ def bad_frames(talk: Talk) -> None:
         text("a", fin=False) + text("b"),
         text("a", fin=False) + frame(BINARY, b"b", mask=mask),
         b"\x81\xff" + (2**63).to_bytes(8, "big") + mask,
-        b"\x81\xfe\0\x01" + mask + b"x",
-        b"\x81\xff" + (5).to_bytes(8, "big") + mask + b"hello",
+        b"\x81\xfe\0\x05" + text("hello")[2:],
+        b"\x81\xff" + (5).to_bytes(8, "big") + text("hello")[2:],
     ):
         peer = talk.open("/echo")
         peer.send(text("good"))

@@ -113,6 +113,9 @@ class Peer:
             return False
         try:
             data = self.sock.recv(65536)
+        except BlockingIOError:
+            self._ends("nothing more")
+            return False
         except ConnectionError:
             self._ends("reset")
             return False

@@ -17,6 +17,7 @@ from typing import IO, Any
 PROGRAMS = Path(__file__).resolve().parent / "programs"
 TIMEOUT = 8  # seconds, on a busy machine
 
+PORT = re.compile(r"127\.0\.0\.1:\d+")
 # What differs from run to run in a line of a log.
 RANDOM = [
     (re.compile(r"\x1b\[[0-9;]*m"), ""),
@@ -92,7 +93,7 @@ class Program:
         if not line.startswith('{"'):
             self.log.append(line)
             return
-        facts = json.loads(line)
+        facts = json.loads(PORT.sub("127.0.0.1:PORT", line))
         if "talk" in facts:
             note = [facts["what"], *facts["values"]]
             self.notes.setdefault(facts["talk"], []).append(note)
@@ -114,6 +115,11 @@ class Program:
     def wait_for_port(self) -> int:
         self.wait(lambda: self.port, "which port it listens on")
         return self.port
+
+    def has_noted(self, talk: str, *what: str) -> bool:
+        """Tell whether a talk has a note of one of these kinds."""
+        with self._news:
+            return any(note[0] in what for note in self.notes.get(talk, ()))
 
     def wait_for_end_of(self, talk: str) -> list[Any]:
         """Wait until the program is through with a talk; return its notes."""
