@@ -91,30 +91,38 @@ class Server(Peer):
         self.frame()
 
     def finish(self) -> None:
-        """Close as a server should: send the frame, receive it, end the connection.
-
-        After what is wrong, this ends the connection with those who let it pass.
-        """
+        """Close as a server should: send the frame, receive it, end the connection."""
         self.send_frame(CLOSE, said(1000, "bye"))
         self.answered()
+
+    def be_judged(self) -> None:
+        """See what a client makes of something wrong, and end the connection."""
+        found = self.next()
+        if found is None or found[0] == 0x88:
+            self.leave()
+        else:
+            self.finish()
 
     def answered(self) -> None:
         """Receive up to the close frame of the client, and hang up.
 
         Some clients send none, and wait for the server to end the connection.
         """
+        while (found := self.next()) is not None and found[0] != 0x88:
+            pass
+        self.leave()
+
+    def next(self) -> tuple[int, bytes] | None:
+        """Receive a frame; None when the client knows that the connection has ended."""
         self.sock.settimeout(0.05)
         end = time.monotonic() + TIMEOUT
         while time.monotonic() < end:
             try:
-                found = self.frame()
+                return self.frame()
             except TimeoutError:
                 if self.program.has_noted(self.talk, *ENDINGS):
-                    break
-            else:
-                if found is None or found[0] == 0x88:
-                    break
-        self.leave()
+                    return None
+        raise TimeoutError(f"{self.talk}: the client neither answers nor ends")
 
     def leave(self) -> None:
         """Hang up, and receive what the client has sent until its talk is over.
@@ -253,7 +261,7 @@ def bad_compression(server: Server) -> None:
     data = deflater.compress(bytes(2**22)) + deflater.flush(zlib.Z_SYNC_FLUSH)
     payload = (b"\xff\xff\xff\xff", data[:-4])[server.turn]
     server.send_frame(BINARY, payload, rsv=0x40)
-    server.finish()
+    server.be_judged()
 
 
 # -- endings ---------------------------------------------------------------------------
@@ -353,14 +361,14 @@ def bad_frames(server: Server) -> None:
     server.accept()
     server.ask("good")
     server.send(BAD[server.turn])
-    server.finish()
+    server.be_judged()
 
 
 @answer(len(BAD_TEXT))
 def bad_text(server: Server) -> None:
     server.accept()
     server.send(b"".join(BAD_TEXT[server.turn]))
-    server.finish()
+    server.be_judged()
 
 
 @answer(2)
@@ -372,8 +380,7 @@ def too_big(server: Server) -> None:
     else:
         data = frame(BINARY, b"x" * (LIMIT + 1))
     server.send(data)
-    server.frame()
-    server.finish()
+    server.be_judged()
 
 
 # -- handshakes ------------------------------------------------------------------------

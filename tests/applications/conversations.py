@@ -31,6 +31,8 @@ LIMIT = 100_000
 
 Conversation = Callable[["Talk"], None]
 CONVERSATIONS: dict[str, Conversation] = {}
+MORE: dict[str, Conversation] = {}
+"""Those for which a program needs more paths than others have."""
 DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate"
 
 
@@ -60,10 +62,10 @@ class Talk:
         name = f"{self.name}.{len(self.peers)}"
         return f"{path}?talk={name}{query and '&' + query}"
 
-    def open(self, path: str, *headers: str, query: str = "", rest: bytes = b"") -> Peer:
+    def open(self, path: str, *headers: str, query: str = "") -> Peer:
         """Open a connection; the program has to accept it."""
         self.names.append(f"{self.name}.{len(self.peers)}")
-        peer = self.connect(request(self.target(path, query), *headers) + rest)
+        peer = self.connect(request(self.target(path, query), *headers))
         head = peer.head()
         assert head.startswith(b"HTTP/1.1 101 "), (head, self.program.said())
         return peer
@@ -101,7 +103,7 @@ def have(program: Program, name: str) -> dict[str, Any]:
     """Have a conversation with a program; return what everybody saw."""
     talk = Talk(program, name)
     try:
-        CONVERSATIONS[name](talk)
+        {**CONVERSATIONS, **MORE}[name](talk)
         return talk.result()
     except BaseException:
         print(program.said())
@@ -115,6 +117,11 @@ def have(program: Program, name: str) -> dict[str, Any]:
 
 def conversation(function: Conversation) -> Conversation:
     CONVERSATIONS[function.__name__] = function
+    return function
+
+
+def more(function: Conversation) -> Conversation:
+    MORE[function.__name__] = function
     return function
 
 
@@ -266,6 +273,14 @@ def client_closes(talk: Talk) -> None:
 
 
 @conversation
+def client_closes_with_bad_text(talk: Talk) -> None:
+    for reason in (b"\xff", b"caf\xc3"):
+        peer = talk.open("/echo")
+        peer.send_frame(CLOSE, said(1000, reason))
+        peer.end()
+
+
+@conversation
 def client_closes_badly(talk: Talk) -> None:
     for payload in (
         b"\3",
@@ -279,8 +294,6 @@ def client_closes_badly(talk: Talk) -> None:
         said(2999),
         said(5000),
         said(65535),
-        said(1000, b"\xff"),
-        said(1000, b"caf\xc3"),
     ):
         peer = talk.open("/echo")
         peer.send_frame(CLOSE, payload)
@@ -423,7 +436,6 @@ def bad_frames(talk: Talk) -> None:
         frame(0, b"of nothing", mask=mask),
         text("a", fin=False) + text("b"),
         text("a", fin=False) + frame(BINARY, b"b", mask=mask),
-        b"\x81\xff" + (2**63).to_bytes(8, "big") + mask,
         b"\x81\xfe\0\x05" + text("hello")[2:],
         b"\x81\xff" + (5).to_bytes(8, "big") + text("hello")[2:],
     ):
@@ -433,6 +445,13 @@ def bad_frames(talk: Talk) -> None:
         peer.send(data)
         # Some let frames without a mask pass, and lengths with too many bytes.
         answered(peer)
+
+
+@conversation
+def length_with_its_top_bit_set(talk: Talk) -> None:
+    peer = talk.open("/echo")
+    peer.send(b"\x81\xff" + (2**63).to_bytes(8, "big") + MASK)
+    answered(peer)
 
 
 @conversation
@@ -455,7 +474,7 @@ def bad_text(talk: Talk) -> None:
     ):
         peer = talk.open("/echo")
         peer.send(b"".join(pieces))
-        peer.cut()
+        answered(peer)
 
 
 @conversation
@@ -482,8 +501,7 @@ def too_big_in_fragments(talk: Talk) -> None:
 def far_too_big(talk: Talk) -> None:
     peer = talk.open("/echo")
     peer.send(b"\x82\xff" + (2**40).to_bytes(8, "big") + MASK + b"it begins")
-    peer.hang_up()
-    peer.cut()
+    answered(peer)
 
 
 # -- compression -----------------------------------------------------------------------
@@ -539,7 +557,6 @@ def compressed_fragments(talk: Talk) -> None:
 def bad_compression(talk: Talk) -> None:
     for data in (
         text(b"\xff\xff\xff\xff", rsv=0x40),
-        text(squeezed(b"\xff\xfe"), rsv=0x40),
         text(squeezed(b"x" * (LIMIT + 1)), rsv=0x40),
         frame(BINARY, squeezed(bytes(2**24)), rsv=0x40, mask=MASK),
         frame(PING, b"x", rsv=0x40, mask=MASK),
@@ -548,8 +565,19 @@ def bad_compression(talk: Talk) -> None:
         peer = talk.open("/echo", DEFLATE)
         if has_deflate(peer):
             peer.send(data)
-        peer.hang_up()
-        peer.cut()
+            answered(peer)
+        else:
+            peer.say_bye()
+
+
+@conversation
+def bad_compressed_text(talk: Talk) -> None:
+    peer = talk.open("/echo", DEFLATE)
+    if has_deflate(peer):
+        peer.send(text(squeezed(b"\xff\xfe"), rsv=0x40))
+        answered(peer)
+    else:
+        peer.say_bye()
 
 
 # -- handshakes ------------------------------------------------------------------------
@@ -587,13 +615,18 @@ def bad_requests(talk: Talk) -> None:
         {"Sec-WebSocket-Key": None},
         {"Sec-WebSocket-Key": "short"},
         {"Sec-WebSocket-Key": "no base64 at all"},
-        {"Sec-WebSocket-Version": None},
-        {"Sec-WebSocket-Version": "12"},
         {"Upgrade": None},
         {"Upgrade": "telnet"},
         {"Connection": "close"},
     )
     for changed in changes:
+        talk.answered(request(talk.target("/echo"), changed=changed))
+
+
+@conversation
+def bad_versions(talk: Talk) -> None:
+    for version in (None, "12", "thirteen"):
+        changed = {"Sec-WebSocket-Version": version}
         talk.answered(request(talk.target("/echo"), changed=changed))
 
 
@@ -604,3 +637,16 @@ def bad_request_headers(talk: Talk) -> None:
         "Sec-WebSocket-Protocol: a b,,",
     ):
         talk.answered(request(talk.target("/protocols"), line))
+
+
+@more
+def denials(talk: Talk) -> None:
+    talk.refused("/deny-with-page")
+    talk.refused("/deny-by-exception")
+
+
+@more
+def policies(talk: Talk) -> None:
+    peer = talk.open("/policy")
+    peer.send_frame(TEXT, "welcome")
+    answered(peer)

@@ -7,6 +7,7 @@ import hashlib
 import re
 import socket
 import struct
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -72,6 +73,7 @@ class Peer:
         self.sock = sock
         self.seen: list[Any] = []
         self.is_open = True
+        self._inflater = zlib.decompressobj(wbits=-15)
         self._buffer = b""
         sock.settimeout(TIMEOUT)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -185,8 +187,14 @@ class Peer:
         if has_mask:
             mask, head = head[-4:], head[:-4]
             payload = bytes(b ^ mask[i % 4] for i, b in enumerate(payload))
-        self.seen.append((head.hex(" "), shown(payload)))
+        self.seen.append((head.hex(" "), shown(payload), *self._inflated(head[0], payload)))
         return head[0], payload
+
+    def _inflated(self, first: int, payload: bytes) -> list[str]:
+        """Return what a compressed message says; they all come in one frame."""
+        if not first & 0x40 or first & 0x08:
+            return []
+        return [shown(self._inflater.decompress(payload + b"\0\0\xff\xff"))]
 
     def frames(self, count: int) -> None:
         for _ in range(count):

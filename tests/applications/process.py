@@ -17,6 +17,8 @@ from typing import IO, Any
 PROGRAMS = Path(__file__).resolve().parent / "programs"
 TIMEOUT = 8  # seconds, on a busy machine
 
+# What differs from run to run in a note.
+ACCEPT = re.compile(r"[A-Za-z0-9+/]{27}=")
 PORT = re.compile(r"127\.0\.0\.1:\d+")
 # What differs from run to run in a line of a log.
 RANDOM = [
@@ -26,6 +28,7 @@ RANDOM = [
     (re.compile(r"\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d( [+-]\d{4})?"), "TIME"),
     (re.compile(r"\d{4}-\d\d-\d\d|\b\d{6} \d\d:\d\d:\d\d"), "TIME"),
     (re.compile(r"\b0x[0-9a-f]+"), "ADDRESS"),
+    (re.compile(r"<Task .*? coro=<(\S+).*"), r"<Task \1"),
     (re.compile(r"(process|worker|Worker \w+|PID|pid|TIME)(\W+)\d+"), r"\1\2PID"),
     (re.compile(r"\b\d+(\.\d+)?(ms|s)\b"), "DURATION"),
 ]  # fmt: skip
@@ -93,7 +96,8 @@ class Program:
         if not line.startswith('{"'):
             self.log.append(line)
             return
-        facts = json.loads(PORT.sub("127.0.0.1:PORT", line))
+        line = ACCEPT.sub("ACCEPT", PORT.sub("127.0.0.1:PORT", line))
+        facts = json.loads(line)
         if "talk" in facts:
             note = [facts["what"], *facts["values"]]
             self.notes.setdefault(facts["talk"], []).append(note)

@@ -1,7 +1,8 @@
 """``python -m websock run``: a program with all speed-ups that fit.
 
 The program finds what it would find under ``python``: ``sys.argv``, ``sys.path``,
-``__main__``, and its exit code is passed on.  Processes that it starts are others.
+``__main__``, and its exit code is passed on.  Processes that it starts with
+``multiprocessing`` get the speed-ups, too; others do not.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from types import CodeType, ModuleType, TracebackType
 from typing import Any
 
 from .. import speedups
+from ..speedups._children import follow_children
 
 __all__ = ["add_command", "run_module", "run_script"]
 
@@ -177,6 +179,7 @@ def run(arguments: argparse.Namespace) -> None:
         text, status = problem
         parser.exit(status, f"{parser.prog}: {text}\n")
     speedups.install()
+    follow_children()
     sys.excepthook = hide_frames_in(sys.excepthook)
     if module is not None:
         run_module(module[0], module[1:])

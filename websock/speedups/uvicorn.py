@@ -45,12 +45,13 @@ from .._stream import loop_state
 from ..asyncio.base import HOLD_FOR_HANDSHAKE, ConnectionBase
 from ..asyncio.transport import take_socket
 from ..datastructures import Headers
-from ..exceptions import ConnectionClosed
+from ..exceptions import ConnectionClosed, InvalidText
 from ..extensions.permessage_deflate import enable_server_permessage_deflate
 from ..frames import Close, CloseCode
 from ..http11 import Request, Response
 from ..log_limit import LogLimit
 from ..server import ServerProtocol
+from ._uvicorn_reasons import as_uvicorn_says
 
 if TYPE_CHECKING:
     from uvicorn.config import Config
@@ -589,12 +590,16 @@ class WebSocketProtocol(ConnectionBase):
 
     def reader_failed(self, exc: Exception) -> None:
         """The peer broke the protocol: tell both sides."""
-        self.protocol.reader_failed(exc)
+        if isinstance(exc, InvalidText):
+            logger.error("Invalid UTF-8 sequence received from client.")
+        self.protocol.reader_failed(as_uvicorn_says(exc))
         self.set_closing()
         self._send_frames()
         close = self.protocol.close_sent
         if self._asgi_stage != OVER and close is not None:
             self._end_with(close)
+            # As after its own close, the application has nothing more to send.
+            self._asgi_stage = OVER
         self._close_transport()
 
     def peer_ended(self) -> None:
