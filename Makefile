@@ -21,7 +21,7 @@ BACKEND_ENV = $(if $(filter ext,$(BACKEND)),$(EXT_ENV),$(PURE_ENV))
 
 .DEFAULT_GOAL := help
 .PHONY: help dev demo test test-pure check csrc asan annotate conformance interop \
-	browser hosts bench soak wheel docs clean distclean
+	browser hosts applications bench soak wheel docs clean distclean
 
 help:
 	@echo 'make demo         a server, a page, a client and a figure (KEEP=1: stays up)'
@@ -36,6 +36,7 @@ help:
 	@echo 'make interop      against websockets, aiohttp, picows, tornado and ws'
 	@echo 'make browser      against the WebSocket of Chromium, in a headless one'
 	@echo 'make hosts        the tests of other libraries, with the speed-ups in them'
+	@echo 'make applications real programs on other libraries, with and without the speed-ups'
 	@echo 'make bench        the benchmarks (ARGS="floor" or what python -m bench takes)'
 	@echo 'make soak         hours of mixed load with restarts   (MINUTES=60; default: 5)'
 	@echo 'make wheel        sdist, wheel from it, tests of that wheel'
@@ -119,6 +120,9 @@ conformance: dev
 
 hosts: dev
 	@$(BACKEND_ENV) $(PY) tests/hosts/run.py $(ARGS)
+
+applications: dev
+	@$(BACKEND_ENV) $(PY) tests/applications/run.py $(ARGS)
 
 bench: dev
 	@$(PIP) install -qq -r bench/requirements.txt

@@ -46,7 +46,9 @@ class Server(Peer):
         talk: Name of the talk.
     """
 
-    def __init__(self, sock: socket.socket, turn: int, program: Program, talk: str) -> None:
+    def __init__(
+        self, sock: socket.socket, turn: int, program: Program, talk: str
+    ) -> None:
         super().__init__(sock)
         self.turn = turn
         self.program = program
@@ -55,7 +57,10 @@ class Server(Peer):
     def request(self) -> bytes:
         """Receive the request; return its key."""
         head = self.head()
-        self.seen[-1] = ("head", HOST.sub(rb"\1PORT", KEY.sub(rb"\1KEY", head)).decode("latin-1"))
+        self.seen[-1] = (
+            "head",
+            HOST.sub(rb"\1PORT", KEY.sub(rb"\1KEY", head)).decode("latin-1"),
+        )
         found = KEY.search(head)
         assert found is not None, head
         return found[2]
@@ -82,7 +87,9 @@ class Server(Peer):
     def accept(self, *lines: str) -> None:
         self.send(self.response(*lines))
 
-    def send_frame(self, opcode: int, payload: bytes | str = b"", **options: object) -> None:
+    def send_frame(
+        self, opcode: int, payload: bytes | str = b"", **options: object
+    ) -> None:
         super().send_frame(opcode, payload, **{"mask": None, **options})
 
     def ask(self, words: str) -> None:
@@ -423,7 +430,9 @@ def bad_responses(server: Server) -> None:
     elif server.turn == 2:
         data = data.replace(b"Connection: Upgrade", b"Connection: close")
     else:
-        data = data.removesuffix(b"\r\n") + b"Sec-WebSocket-Extensions: x-unknown\r\n\r\n"
+        data = (
+            data.removesuffix(b"\r\n") + b"Sec-WebSocket-Extensions: x-unknown\r\n\r\n"
+        )
     server.send(data)
     server.leave()
 
@@ -460,5 +469,7 @@ def play(listening: socket.socket, name: str, program: Program, way: str = "") -
 def talks(way: str = "") -> list[str]:
     """Return the names of all talks, for the command line of a client."""
     return [
-        f"{name}.{turn}{way}" for name, (count, _) in ANSWERS.items() for turn in range(count)
+        f"{name}.{turn}{way}"
+        for name, (count, _) in ANSWERS.items()
+        for turn in range(count)
     ]

@@ -70,7 +70,9 @@ class Talk:
         assert head.startswith(b"HTTP/1.1 101 "), (head, self.program.said())
         return peer
 
-    def refused(self, path: str, *headers: str, query: str = "", is_noted: bool = True) -> None:
+    def refused(
+        self, path: str, *headers: str, query: str = "", is_noted: bool = True
+    ) -> None:
         """Ask for a connection, and be refused."""
         if is_noted:
             self.names.append(f"{self.name}.{len(self.peers)}")
@@ -138,7 +140,7 @@ def answered(peer: Peer) -> None:
         peer.try_to_send(frame(CLOSE, said(1000), mask=MASK))
         if found[0] == 0x88:
             peer.hang_up()
-        peer.cut()
+    peer.cut()
 
 
 # -- messages --------------------------------------------------------------------------
@@ -152,7 +154,12 @@ def chat(talk: Talk) -> None:
     ada.frame(), bob.frame()
     eve = talk.open("/chat/ale", query="name=eve")
     eve.frame()
-    for peer, words in ((ada, "hello"), (bob, "naïve ☃ 𝄞"), (ada, ""), (bob, "x" * 5000)):
+    for peer, words in (
+        (ada, "hello"),
+        (bob, "naïve ☃ 𝄞"),
+        (ada, ""),
+        (bob, "x" * 5000),
+    ):
         peer.send_frame(TEXT, words)
         ada.frame(), bob.frame()
     eve.send_frame(TEXT, "anybody?")
@@ -169,7 +176,14 @@ def chat(talk: Talk) -> None:
 @conversation
 def echo(talk: Talk) -> None:
     peer = talk.open("/echo")
-    for payload in (b"t", b"text", "é€𝄞".encode(), b"x" * 125, b"x" * 126, b"y" * 65536):
+    for payload in (
+        b"t",
+        b"text",
+        "é€𝄞".encode(),
+        b"x" * 125,
+        b"x" * 126,
+        b"y" * 65536,
+    ):
         for opcode in (TEXT, BINARY):
             peer.send_frame(opcode, payload)
             peer.frame()
@@ -198,7 +212,11 @@ def many_at_once(talk: Talk) -> None:
 @conversation
 def byte_by_byte(talk: Talk) -> None:
     peer = talk.open("/echo")
-    for data in (text("slow"), frame(PING, b"p", mask=MASK), frame(BINARY, b"z" * 130, mask=MASK)):
+    for data in (
+        text("slow"),
+        frame(PING, b"p", mask=MASK),
+        frame(BINARY, b"z" * 130, mask=MASK),
+    ):
         peer.send(*(data[i : i + 1] for i in range(len(data))))
         peer.frame()
     peer.say_bye()
@@ -384,7 +402,12 @@ def client_hangs_up(talk: Talk) -> None:
 
 @conversation
 def client_hangs_up_in_a_frame(talk: Talk) -> None:
-    for part in (text("hello")[:1], text("hello")[:4], text("hello")[:-1], text("a", fin=False)):
+    for part in (
+        text("hello")[:1],
+        text("hello")[:4],
+        text("hello")[:-1],
+        text("a", fin=False),
+    ):
         peer = talk.open("/echo")
         peer.send(text("hello"))
         peer.frame()
@@ -457,7 +480,12 @@ def length_with_its_top_bit_set(talk: Talk) -> None:
 @conversation
 def bad_frame_behind_good_ones(talk: Talk) -> None:
     peer = talk.open("/echo")
-    peer.send(text("one") + frame(BINARY, b"two", mask=MASK) + frame(3, mask=MASK) + text("no"))
+    peer.send(
+        text("one")
+        + frame(BINARY, b"two", mask=MASK)
+        + frame(3, mask=MASK)
+        + text("no")
+    )
     peer.cut()
 
 
@@ -548,7 +576,9 @@ def compressed_fragments(talk: Talk) -> None:
         peer.send(text(data[:7], fin=False, rsv=0x40))
         peer.send_frame(PING, "between")
         peer.frame()
-        peer.send(frame(0, data[7:20], fin=False, mask=MASK), frame(0, data[20:], mask=MASK))
+        peer.send(
+            frame(0, data[7:20], fin=False, mask=MASK), frame(0, data[20:], mask=MASK)
+        )
         peer.frame()
     peer.say_bye()
 
@@ -560,7 +590,8 @@ def bad_compression(talk: Talk) -> None:
         text(squeezed(b"x" * (LIMIT + 1)), rsv=0x40),
         frame(BINARY, squeezed(bytes(2**24)), rsv=0x40, mask=MASK),
         frame(PING, b"x", rsv=0x40, mask=MASK),
-        text(squeezed(b"one"), fin=False, rsv=0x40) + frame(0, b"", rsv=0x40, mask=MASK),
+        text(squeezed(b"one"), fin=False, rsv=0x40)
+        + frame(0, b"", rsv=0x40, mask=MASK),
     ):
         peer = talk.open("/echo", DEFLATE)
         if has_deflate(peer):

@@ -99,7 +99,9 @@ def codes(result: Any) -> Any:
         return seen
 
     def note(seen: Any) -> Any:
-        return [value.get("code") if isinstance(value, dict) else value for value in seen]
+        return [
+            value.get("code") if isinstance(value, dict) else value for value in seen
+        ]
 
     return shaped(result, entry, note)
 
@@ -123,9 +125,12 @@ def statuses(result: Any) -> Any:
 def shaped(result: Any, entry: Reader, note: Reader) -> Any:
     """Return a result with each entry and each note as a function returns it."""
     return {
-        "peers": {name: [entry(one) for one in seen] for name, seen in result["peers"].items()},
+        "peers": {
+            name: [entry(one) for one in seen] for name, seen in result["peers"].items()
+        },
         "program": {
-            name: [note(one) for one in seen] for name, seen in result["program"].items()
+            name: [note(one) for one in seen]
+            for name, seen in result["program"].items()
         },
     }
 
@@ -148,7 +153,15 @@ ENGINE = {
 OURS = "websock.speedups.uvicorn.WebSocketProtocol"
 THEIRS = "uvicorn.protocols.websockets.websockets_sansio_impl.WebSocketsSansIOProtocol"
 WSPROTO = {"far_too_big": "what a frame announces is not looked at, and is waited for"}
-UVICORN = ("-m", "uvicorn", "fastapi_chat:application", "--port", "0", "--ws-max-size", "100000")
+UVICORN = (
+    "-m",
+    "uvicorn",
+    "fastapi_chat:application",
+    "--port",
+    "0",
+    "--ws-max-size",
+    "100000",
+)
 FLAG = ("--ws", "websock.speedups.uvicorn:WebSocketProtocol")
 HYPERCORN = ("-m", "hypercorn", "-c", "file:hypercorn_config.py", "starlette_chat:app")
 DAPHNE = (
@@ -187,7 +200,9 @@ SERVERS = [
         logs=False,
     ),
     Program("aiohttp server", ("aiohttp_server.py",), (run("aiohttp"),)),
-    Program("tornado handler", ("tornado_server.py",), (run("tornado"), install("tornado"))),
+    Program(
+        "tornado handler", ("tornado_server.py",), (run("tornado"), install("tornado"))
+    ),
     Program(
         "channels on daphne",
         DAPHNE,
@@ -196,7 +211,11 @@ SERVERS = [
     ),
     Program("trio server", ("trio_server.py",), (run("wsproto"),), left_out=WSPROTO),
     Program("websockets server", ("websockets_server.py",), (run("websockets"),)),
-    Program("websockets threads server", ("websockets_sync_server.py",), (run("websockets"),)),
+    Program(
+        "websockets threads server",
+        ("websockets_sync_server.py",),
+        (run("websockets"),),
+    ),
 ]
 
 CLIENTS = [
@@ -216,7 +235,11 @@ CLIENTS = [
     Program("trio client", ("trio_client.py",), (run("wsproto"),)),
     Program("tornado client", ("tornado_client.py",), (run("tornado"),)),
     Program("websockets client", ("websockets_client.py",), (run("websockets"),)),
-    Program("websockets threads client", ("websockets_sync_client.py",), (run("websockets"),)),
+    Program(
+        "websockets threads client",
+        ("websockets_sync_client.py",),
+        (run("websockets"),),
+    ),
 ]
 
 

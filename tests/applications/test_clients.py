@@ -43,5 +43,8 @@ def test_client(name: str) -> None:
     for way, (found, program) in zip(ways, results, strict=True):
         check_speedups(way, program)
         for conversation in ANSWERS:
-            assert found[conversation] == expected[conversation], (way.name, conversation)
+            assert found[conversation] == expected[conversation], (
+                way.name,
+                conversation,
+            )
         assert log_of(program) == log_of(plain), way.name

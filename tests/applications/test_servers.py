@@ -124,5 +124,7 @@ def check_speedups(way: table.Way, program: Program) -> None:
 
 def log_of(program: Program) -> list[str]:
     """Return the lines of a log that are no part of a traceback."""
-    lines = (tidy(line) for line in program.log if not re.match(r"[\s+|]|Traceback|$", line))
+    lines = (
+        tidy(line) for line in program.log if not re.match(r"[\s+|]|Traceback|$", line)
+    )
     return sorted(lines)

@@ -9,7 +9,8 @@ from collections import defaultdict
 from typing import Any
 
 from aiohttp import WSCloseCode, WSMsgType, web
-from journal import talk as noted, write
+from journal import talk as noted
+from journal import write
 
 LIMIT = 100_000
 PROTOCOLS = ("chat.v2", "chat.v1")

@@ -135,7 +135,9 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
     """Serve, and have it told which class of the server is at the other end."""
     if scope["type"] == "websocket":
         engine = type(getattr(send, "__self__", None))
-        query = dict(pair.split("=", 1) for pair in scope["query_string"].decode().split("&"))
+        query = dict(
+            pair.split("=", 1) for pair in scope["query_string"].decode().split("&")
+        )
         from journal import write
 
         write(engine=f"{engine.__module__}.{engine.__qualname__}", of=query["talk"])

@@ -27,7 +27,9 @@ async def obey(client: httpx.AsyncClient, url: str, note: Notes) -> None:
                     note("event", event)
                     continue
                 note("message", event.data)
-                order = understood(event.data if isinstance(event.data, str) else bytes(event.data))
+                order = understood(
+                    event.data if isinstance(event.data, str) else bytes(event.data)
+                )
                 if order.verb == "close":
                     await ws.close(order.code, str(order.data))
                 elif isinstance(order.data, str):

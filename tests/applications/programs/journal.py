@@ -44,7 +44,9 @@ def shown(value: Any) -> Any:
             found["of"] = [shown(one) for one in value.exceptions]
         return found
     if isinstance(value, (str, bytes, bytearray, memoryview)):
-        data = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
+        data = (
+            value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
+        )
         head = value if isinstance(value, str) else bytes(value).hex()
         digest = hashlib.sha256(data).hexdigest()[:16]
         return [type(value).__name__, len(value), head[:40], digest]

@@ -9,7 +9,8 @@ import socket
 from collections import defaultdict
 from typing import Any
 
-from journal import talk as noted, write
+from journal import talk as noted
+from journal import write
 from sanic import Request, Sanic, Websocket
 from sanic.exceptions import Forbidden, WebsocketClosed
 

@@ -6,7 +6,8 @@ import hashlib
 from collections import defaultdict
 from typing import Any, ClassVar
 
-from journal import Notes, talk as noted
+from journal import Notes
+from journal import talk as noted
 from starlette.applications import Starlette
 from starlette.endpoints import WebSocketEndpoint
 from starlette.routing import WebSocketRoute

@@ -11,7 +11,8 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import trio
-from journal import Notes, talk as noted, write
+from journal import Notes, write
+from journal import talk as noted
 from trio_websocket import ConnectionClosed, WebSocketRequest, serve_websocket
 
 LIMIT = 100_000

@@ -12,8 +12,15 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from journal import Notes, talk as noted, write
-from websockets.asyncio.server import Request, Response, ServerConnection, broadcast, serve
+from journal import Notes, write
+from journal import talk as noted
+from websockets.asyncio.server import (
+    Request,
+    Response,
+    ServerConnection,
+    broadcast,
+    serve,
+)
 from websockets.exceptions import ConnectionClosed
 
 LIMIT = 100_000
