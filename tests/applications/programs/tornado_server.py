@@ -21,9 +21,10 @@ PROTOCOLS = ("chat.v2", "chat.v1")
 class Handler(WebSocketHandler):
     """What all handlers share."""
 
-    open_now: ClassVar[set[WebSocketHandler]] = set()
+    open_now: ClassVar[set[Handler]] = set()
 
     def prepare(self) -> Any:
+        self.is_closed = asyncio.Event()
         self.note = Notes(self.get_query_argument("talk"))
         return super().prepare()
 
@@ -46,6 +47,7 @@ class Handler(WebSocketHandler):
         self.open_now.discard(self)
         self.note("closed", self.close_code, self.close_reason)
         self.note("over")
+        self.is_closed.set()
 
     def log_exception(self, *args: Any) -> None:
         self.note("raised", args[1])
@@ -186,10 +188,10 @@ async def main() -> None:
     write(port=sock.getsockname()[1])
     await stop.wait()
     server.stop()
-    for handler in set(Handler.open_now):
+    handlers = set(Handler.open_now)
+    for handler in handlers:
         handler.close(1001, "the server stops")
-    while Handler.open_now:
-        await asyncio.sleep(0.01)
+    await asyncio.gather(*(handler.is_closed.wait() for handler in handlers))
     await server.close_all_connections()
 
 
