@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -162,6 +163,47 @@ def test_processes_that_a_program_spawns(tmp_path: Path) -> None:
     )
     assert same("program.py", cwd=tmp_path) == (0, "[2, 4]\n", "")
     assert same("-m", "program", cwd=tmp_path) == (0, "[2, 4]\n", "")
+
+
+CHILDREN = """
+import multiprocessing
+import sys
+
+def tell(way, generations):
+    import uvicorn
+    print(uvicorn.Config("app:app").ws, flush=True)
+    if generations:
+        start(way, generations - 1)
+
+def start(way, generations):
+    context = multiprocessing.get_context(way)
+    process = context.Process(target=tell, args=(way, generations))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+
+if __name__ == "__main__":
+    start(sys.argv[1], 1)
+"""
+
+
+@pytest.mark.parametrize("early", [False, True], ids=["later", "imported already"])
+@pytest.mark.parametrize("way", multiprocessing.get_all_start_methods())
+def test_children_get_the_speed_ups(way: str, early: bool, tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(CHILDREN)
+    arguments = [*RUN, "program.py", way]
+    if early:
+        code = "import multiprocessing.process, runpy, sys; sys.argv[1:1] = ['run']; "
+        code += "runpy.run_module('websock', run_name='__main__')"
+        arguments = ["-c", code, "program.py", way]
+    done = python(*arguments, cwd=tmp_path)
+    ws = "auto"
+    if websock.BACKEND == "c":
+        ws = "websock.speedups.uvicorn:WebSocketProtocol"
+    assert outcome(done) == (0, f"{ws}\n{ws}\n", "")
+    # Of itself, and without the speed-ups.
+    done = python("program.py", way, cwd=tmp_path)
+    assert outcome(done) == (0, "auto\nauto\n", "")
 
 
 @pytest.mark.parametrize(

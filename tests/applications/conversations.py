@@ -577,8 +577,7 @@ def compressed_fragments(talk: Talk) -> None:
         peer.send_frame(PING, "between")
         peer.frame()
         peer.send(
-            frame(0, data[7:20], fin=False, mask=MASK)
-            + frame(0, data[20:], mask=MASK)
+            frame(0, data[7:20], fin=False, mask=MASK) + frame(0, data[20:], mask=MASK)
         )
         peer.frame()
     peer.say_bye()

@@ -196,6 +196,7 @@ SERVERS = [
         left_out={
             "bad_text": "Sanic's task fails, and the client is left waiting",
             "bad_compressed_text": "the same",
+            "bad_frame_behind_good_ones": "whether they are answered, is a matter of luck",
         },
         logs=False,
     ),
