@@ -115,6 +115,8 @@ HOSTS = (
     Goal(CROWD, "wsproto-fast", "wsproto", 0.6),
     Goal(LARGE_BINARY, "wsproto-fast", "wsproto", 0.1),
     Goal(CROWD, "tornado-fast", "tornado", 0.6),
+    Goal(CROWD, "aiohttp-fast", "aiohttp", 0.9),
+    Goal(PIPELINE, "aiohttp-fast", "aiohttp", 0.9),
     Goal(CROWD, "autobahn-fast", "autobahn", 0.7),
     Goal(LARGE_TEXT, "autobahn-fast", "autobahn", 0.3),
 )

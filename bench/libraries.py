@@ -152,6 +152,14 @@ LIBRARIES: dict[str, Library] = {
             "aiohttp", COROUTINE, "aiohttp_echo", "aiohttp", client="aiohttp_client"
         ),
         _python(
+            "aiohttp-fast",
+            COROUTINE,
+            "aiohttp_echo",
+            "aiohttp",
+            client="aiohttp_client",
+            environment={_SPEEDUP: "aiohttp"},
+        ),
+        _python(
             "uvicorn-websockets",
             COROUTINE,
             "uvicorn_asgi",

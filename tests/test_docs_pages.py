@@ -43,6 +43,7 @@ OTHERS = {
     "SECURITY.md": "test_docs_readme.py",
     "docs/contributing/kernel.md": "test_docs_contributing.py",
     "docs/contributing/host.md": "test_docs_contributing.py",
+    "docs/speedups/aiohttp.md": "test_docs_readme.py",
     "docs/speedups/autobahn.md": "test_docs_readme.py",
     "docs/speedups/tornado.md": "test_docs_readme.py",
     "docs/speedups/uvicorn.md": "test_docs_readme.py",

@@ -27,6 +27,7 @@ from ._watcher import Watcher
 __all__ = ["HOSTS", "Registry", "Status"]
 
 HOSTS = {
+    "aiohttp": "websock.speedups._aiohttp",
     "autobahn": "websock.speedups._autobahn",
     "tornado": "websock.speedups._tornado",
     "uvicorn": "websock.speedups._uvicorn",
