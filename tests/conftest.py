@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
@@ -33,6 +35,20 @@ def impl(request: pytest.FixtureRequest) -> Impl:
     """Each backend in turn."""
     backend: Impl = request.param
     return backend
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Children can be interrupted, also when this process ignores SIGINT.
+
+    A shell without job control starts what runs in the background so, and children
+    inherit it; a handler they do not inherit.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -21,7 +21,7 @@ from doc_pages import Folder, blocks, commands, files, free_port, wait_for
 import websock
 from websock.sync.client import connect
 
-pytestmark = pytest.mark.source
+pytestmark = [pytest.mark.source, pytest.mark.usefixtures("interruptible")]
 
 TUTORIAL = "docs/tutorial/"
 TIMEOUT = 60

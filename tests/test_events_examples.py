@@ -199,6 +199,7 @@ def test_classic_as_a_program(run: Run) -> None:
     run(main())
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(
     ("name", "path", "protocol", "answer"),
     [

@@ -134,6 +134,7 @@ def test_ends_of_programs(code: str, status: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such exit codes")
+@pytest.mark.usefixtures("interruptible")
 def test_program_that_is_interrupted(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(
         "import signal\nsignal.raise_signal(signal.SIGINT)\n"

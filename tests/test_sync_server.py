@@ -343,6 +343,7 @@ else:
     ],
 )
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a POSIX signal")
+@pytest.mark.usefixtures("interruptible")
 def test_signals(where: str, output: str) -> None:
     root = Path(__file__).resolve().parent.parent
     process = subprocess.Popen(
