@@ -69,13 +69,14 @@ def apply_mask(data: BytesLike, mask: BytesLike, phase: int = 0) -> bytes:
         ValueError: When ``mask`` is not 4 bytes long.
     """
     key = _turned(mask, phase)
-    view = _view(data)
-    n = len(view)
+    # Released here and not with the frame, which debuggers and profilers may keep:
+    # until then a bytearray that was masked could not be resized.
+    with _view(data) as view:
+        n = len(view)
+        number = int.from_bytes(view, "little")
     keys = key * (n // 4) + key[: n % 4]
     # Big integers XOR many bytes in one step.
-    return (int.from_bytes(view, "little") ^ int.from_bytes(keys, "little")).to_bytes(
-        n, "little"
-    )
+    return (number ^ int.from_bytes(keys, "little")).to_bytes(n, "little")
 
 
 def apply_mask_inplace(
@@ -95,10 +96,10 @@ def apply_mask_inplace(
 
 
 def _view(data: BytesLike) -> memoryview:
-    view = memoryview(data)
-    if not view.c_contiguous:
-        raise BufferError("memoryview: underlying buffer is not C-contiguous")
-    return view.cast("B") if view.nbytes else view
+    with memoryview(data) as view:
+        if not view.c_contiguous:
+            raise BufferError("memoryview: underlying buffer is not C-contiguous")
+        return view.cast("B") if view.nbytes else memoryview(b"")
 
 
 def _turned(mask: BytesLike, phase: int) -> bytes:

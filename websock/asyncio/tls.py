@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 else:
     try:
         import aiofastnet
-    except ModuleNotFoundError:
+    except ImportError:  # not installed, or it refuses a sub-interpreter
         aiofastnet = None
 
 __all__ = ["create_tls_connection", "create_tls_server", "start_tls"]

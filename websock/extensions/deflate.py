@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 else:
     try:
         from zlib_ng import zlib_ng as zlib
-    except ModuleNotFoundError:
+    except ImportError:  # not installed, or it refuses a sub-interpreter
         import zlib
 
 __all__ = ["DeflateParameters", "DeflateTransform"]

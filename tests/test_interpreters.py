@@ -1,0 +1,59 @@
+"""Several interpreters in one process: what a sub-interpreter can import."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from websock import BACKEND
+
+#: Prints what ``import websock`` gives in a sub-interpreter that shares the lock of the
+#: interpreter or, from Python 3.12 on, has one of its own.
+CODE = """
+import sys
+import websock
+
+code = "import websock, sys; print(websock.BACKEND, flush=True)"
+own = sys.argv[1] == "own"
+if sys.version_info >= (3, 13):
+    import _interpreters as interpreters
+    made = interpreters.create("isolated" if own else "legacy")
+    failure = interpreters.exec(made, code)
+    if failure is not None:
+        print(failure.type.__name__, failure.msg)
+else:
+    import _xxsubinterpreters as interpreters
+    made = interpreters.create(isolated=own)
+    try:
+        interpreters.run_string(made, code)
+    except interpreters.RunFailedError as exc:
+        print(exc)
+interpreters.destroy(made)
+print("goes on with", websock.BACKEND)
+"""
+
+
+def said(kind: str) -> list[str]:
+    """Return what a new process prints that has a sub-interpreter of this kind."""
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, kind],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("kind", ["shared", "own"])
+def test_import(kind: str) -> None:
+    answer, goes_on = said(kind)
+    if BACKEND == "c":
+        # Compiled modules share types and state, so the first interpreter has them.
+        assert "ImportError" in answer
+        assert "interpreter" in answer
+    else:
+        assert answer == BACKEND
+    assert goes_on == f"goes on with {BACKEND}"
