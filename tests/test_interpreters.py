@@ -1,9 +1,10 @@
-"""Several interpreters in one process: what a sub-interpreter can import."""
+"""What an import does in sub-interpreters, and to the lock of free-threaded Python."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import sysconfig
 
 import pytest
 
@@ -57,3 +58,18 @@ def test_import(kind: str) -> None:
     else:
         assert answer == BACKEND
     assert goes_on == f"goes on with {BACKEND}"
+
+
+@pytest.mark.skipif(
+    not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="Python has its lock"
+)
+def test_import_keeps_the_lock_off() -> None:
+    code = "import sys, websock; print(websock.BACKEND, sys._is_gil_enabled())"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.split() == [BACKEND, "False"]
