@@ -39,8 +39,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         n += 4;
     }
     must(ws_frame_encode(out, first, length, masked ? mask : NULL) == n,
-         "build", "size");
-    must(memcmp(out, want, sizeof out) == 0, "build", "bytes");
+         "header", "size");
+    must(memcmp(out, want, sizeof out) == 0, "header", "bytes");
 
     uint8_t *p = exact_copy(out, n);
     const int got = ws_frame_decode(p, n, masked, 0x70, &head);
@@ -48,13 +48,13 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         must(got == (int)n && head.length == length && head.first == first
                  && head.masked == masked && head.fin == first >> 7
                  && head.opcode == (first & 15) && head.rsv == (first & 0x70),
-             "build", "comes back different");
-        must(!masked || memcmp(head.mask, mask, 4) == 0, "build", "mask");
+             "header", "comes back different");
+        must(!masked || memcmp(head.mask, mask, 4) == 0, "header", "mask");
     }
-    must(ws_frame_decode(p, n, !masked, 0x70, &head) < 0, "build",
+    must(ws_frame_decode(p, n, !masked, 0x70, &head) < 0, "header",
          "wrong role");
     for (size_t k = 0; k < n; k++) {
-        must(ws_frame_decode(p, k, masked, 0x70, &head) <= 0, "build",
+        must(ws_frame_decode(p, k, masked, 0x70, &head) <= 0, "header",
              "done too early");
     }
     free(p);
