@@ -340,6 +340,7 @@ cdef class FrameReader:
             self.event_payload = text
             return EVENT
         self.event_payload = None
+        self.opcode = self.head.opcode
         self.messages -= 1
         self.message_bytes -= n
         if bad < n:

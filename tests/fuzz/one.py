@@ -1,0 +1,18 @@
+"""Fuzz one target with atheris: ``one.py TARGET [libFuzzer's arguments]``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import atheris
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+with atheris.instrument_imports(include=["websock"], enable_loader_override=False):
+    from fuzz.targets import TARGETS
+
+if __name__ == "__main__":
+    target = TARGETS[sys.argv[1]]
+    atheris.Setup([sys.argv[0], *sys.argv[2:]], target)
+    atheris.Fuzz()
