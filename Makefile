@@ -21,7 +21,7 @@ BACKEND_ENV = $(if $(filter ext,$(BACKEND)),$(EXT_ENV),$(PURE_ENV))
 
 .DEFAULT_GOAL := help
 .PHONY: help dev demo test test-pure check csrc asan annotate conformance interop \
-	browser hosts applications bench soak wheel docs clean distclean
+	browser hosts applications fuzz bench soak wheel docs clean distclean
 
 help:
 	@echo 'make demo         a server, a page, a client and a figure (KEEP=1: stays up)'
@@ -31,6 +31,7 @@ help:
 	@echo 'make check        ruff, mypy, clang-format'
 	@echo 'make csrc         the C tests, plain and with sanitizers'
 	@echo 'make asan         the Python tests on extensions built with sanitizers'
+	@echo 'make fuzz         the fuzz targets, C and Python      (MINUTES=10; default: 5)'
 	@echo 'make annotate     the Cython report, in build/annotate'
 	@echo 'make conformance  the Autobahn test suite            (ARGS=--fast: minutes)'
 	@echo 'make interop      against websockets, aiohttp, picows, tornado and ws'
@@ -167,6 +168,17 @@ asan: dev
 	$(EXT_ENV) PYTHONPATH=$(ASAN_LIB) PYTHONMALLOC=malloc LD_PRELOAD=$(ASAN_RUNTIME) \
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 		$(PYTEST) -p no:cacheprovider -m 'not interop and not slow' $(ARGS)
+
+# Atheris, which steers by what was reached, has an environment of its own: it is not there
+# for every Python, and without it inputs are only changed at random.
+FUZZ_VENV = build/fuzz/venv
+
+fuzz: dev
+	@test -x $(FUZZ_VENV)/bin/python || $(PY) -m venv $(FUZZ_VENV)
+	@$(FUZZ_VENV)/bin/python -c 'import atheris' 2>/dev/null \
+	|| $(FUZZ_VENV)/bin/python -m pip --disable-pip-version-check install -qq atheris || true
+	@$(BACKEND_ENV) $(PY) -P tests/fuzz/run.py --minutes $(MINUTES) \
+		--atheris $(FUZZ_VENV)/bin/python $(ARGS)
 
 annotate: dev
 	@mkdir -p build/annotate

@@ -572,3 +572,14 @@ class TestWriter:
             data = writer.message(message)
             assert len(data) < len(message)
             assert reader.feed(data) == [(opcode, message, None)]
+
+
+@pytest.mark.parametrize("cut", [None, 4])
+def test_opcode_of_a_message_that_is_no_text(impl: Impl, cut: int | None) -> None:
+    """It stays, like that of any message that an error cuts short."""
+    reader = impl.module("codec").FrameReader(expect_mask=False)
+    data = frame(TEXT, b"\xed\xa0\x80")
+    for piece in [data] if cut is None else [data[:cut], data[cut:]]:
+        reader.feed(piece)
+    assert reader.error is not None
+    assert reader.message_opcode == TEXT

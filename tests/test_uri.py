@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from websock.events.url import parse_url
 from websock.exceptions import InvalidURI, WebSocketException
 from websock.uri import WebSocketURI, parse_uri
 
@@ -155,3 +156,12 @@ def test_every_good_resource_name_is_sendable() -> None:
         assert parse_uri(uri).resource_name.isascii()
         assert parse_uri(uri).resource_name.isprintable()
         assert " " not in parse_uri(uri).resource_name
+
+
+def test_zeros_before_the_port() -> None:
+    """More of them than int() takes."""
+    uri = f"ws://localhost:{'0' * 5000}80/"
+    assert parse_uri(uri).port == 80
+    assert parse_url(uri).origin == "ws://localhost"
+    with pytest.raises(InvalidURI, match="port is out of range"):
+        parse_uri(f"ws://localhost:{'0' * 5000}")

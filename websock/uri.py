@@ -137,9 +137,11 @@ def _parse_port(uri: str, port: str | None) -> int | None:
         return None
     if not (port.isascii() and port.isdigit()):
         raise InvalidURI(uri, "port isn't a number")
-    if len(port.lstrip("0")) > 5 or not 1 <= int(port) <= 65535:
+    # Without its zeros first: int() takes no more than some thousand digits.
+    digits = port.lstrip("0") or "0"
+    if len(digits) > 5 or not 1 <= int(digits) <= 65535:
         raise InvalidURI(uri, "port is out of range, expected 1 to 65535")
-    return int(port)
+    return int(digits)
 
 
 def _parse_userinfo(uri: str, userinfo: str | None) -> tuple[str | None, str | None]:

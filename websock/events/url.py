@@ -182,9 +182,11 @@ def _parse_port(url: str, port: str | None) -> int | None:
         return None
     if not (port.isascii() and port.isdigit()):
         raise _bad(url, "port is not a number")
-    if len(port.lstrip("0")) > 5 or int(port) > 65535:
+    # Without its zeros first: int() takes no more than some thousand digits.
+    digits = port.lstrip("0") or "0"
+    if len(digits) > 5 or int(digits) > 65535:
         raise _bad(url, "port is out of range, expected at most 65535")
-    return int(port)
+    return int(digits)
 
 
 def _parse_path(segments: list[str]) -> str:
