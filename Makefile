@@ -21,7 +21,7 @@ BACKEND_ENV = $(if $(filter ext,$(BACKEND)),$(EXT_ENV),$(PURE_ENV))
 
 .DEFAULT_GOAL := help
 .PHONY: help dev demo test test-pure check csrc asan annotate conformance interop \
-	browser hosts applications fuzz bench soak wheel docs clean distclean
+	browser hosts applications fuzz leaks bench soak wheel docs clean distclean
 
 help:
 	@echo 'make demo         a server, a page, a client and a figure (KEEP=1: stays up)'
@@ -32,6 +32,7 @@ help:
 	@echo 'make csrc         the C tests, plain and with sanitizers'
 	@echo 'make asan         the Python tests on extensions built with sanitizers'
 	@echo 'make fuzz         the fuzz targets, C and Python      (MINUTES=10; default: 5)'
+	@echo 'make leaks        memory stays flat, both backends   (SCALE=100; default: 20)'
 	@echo 'make annotate     the Cython report, in build/annotate'
 	@echo 'make conformance  the Autobahn test suite            (ARGS=--fast: minutes)'
 	@echo 'make interop      against websockets, aiohttp, picows, tornado and ws'
@@ -179,6 +180,13 @@ fuzz: dev
 	|| $(FUZZ_VENV)/bin/python -m pip --disable-pip-version-check install -qq atheris || true
 	@$(BACKEND_ENV) $(PY) -P tests/fuzz/run.py --minutes $(MINUTES) \
 		--atheris $(FUZZ_VENV)/bin/python $(ARGS)
+
+SCALE ?= 20
+
+leaks: dev
+	@$(PURE_ENV) $(PY) -P tests/leaks/run.py --scale $(SCALE)
+	@if [ "$(BACKEND)" = ext ]; then \
+		$(EXT_ENV) $(PY) -P tests/leaks/run.py --scale $(SCALE); fi
 
 annotate: dev
 	@mkdir -p build/annotate
