@@ -20,7 +20,7 @@ EXT_ENV = WEBSOCK_PURE= WEBSOCK_REQUIRE_EXT=1
 BACKEND_ENV = $(if $(filter ext,$(BACKEND)),$(EXT_ENV),$(PURE_ENV))
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test test-pure check csrc asan annotate conformance interop \
+.PHONY: help dev demo test test-pure check csrc asan sanitize annotate conformance interop \
 	browser hosts applications fuzz leaks bench soak wheel docs clean distclean
 
 help:
@@ -30,7 +30,7 @@ help:
 	@echo 'make dev          .venv with everything to work on the project'
 	@echo 'make check        ruff, mypy, clang-format'
 	@echo 'make csrc         the C tests, plain and with sanitizers'
-	@echo 'make asan         the Python tests on extensions built with sanitizers'
+	@echo 'make sanitize     all Python tests on extensions built with sanitizers'
 	@echo 'make fuzz         the fuzz targets, C and Python      (MINUTES=10; default: 5)'
 	@echo 'make leaks        memory stays flat, both backends   (SCALE=100; default: 20)'
 	@echo 'make annotate     the Cython report, in build/annotate'
@@ -162,13 +162,16 @@ csrc:
 ASAN_LIB = build/asan/lib
 ASAN_RUNTIME = $(shell $${CC:-cc} -print-file-name=libasan.so)
 
-asan: dev
+# Half an hour.  Programs that tests start inherit the runtime from the environment.
+sanitize: dev
 	@test "$(BACKEND)" = ext || { echo 'websock: sanitizers need a C compiler'; exit 1; }
 	$(EXT_ENV) WEBSOCK_SANITIZE=address,undefined $(PY) setup.py --quiet \
 		build --build-base build/asan --build-lib $(ASAN_LIB) --parallel 3
 	$(EXT_ENV) PYTHONPATH=$(ASAN_LIB) PYTHONMALLOC=malloc LD_PRELOAD=$(ASAN_RUNTIME) \
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-		$(PYTEST) -p no:cacheprovider -m 'not interop and not slow' $(ARGS)
+		$(PYTEST) -p no:cacheprovider $(ARGS)
+
+asan: sanitize
 
 # Atheris, which steers by what was reached, has an environment of its own: it is not there
 # for every Python, and without it inputs are only changed at random.
