@@ -153,7 +153,7 @@ def header_values(data: bytes) -> None:
 
 def uri(data: bytes) -> None:
     """Input: the URI that a program connects to; a request can be made for it."""
-    text = data.decode("utf-8", "surrogatepass" if data[:1] == b"w" else "replace")
+    text = data.decode("utf-8", "surrogateescape" if data[:1] == b"w" else "replace")
     try:
         parsed = parse_uri(text)
     except InvalidURI:
@@ -175,6 +175,8 @@ def url(data: bytes) -> None:
         return
     assert parse_url(parsed.href) == parsed
     assert parsed.href.isascii()
-    # URLs know more hosts than URIs; which ones a program is told.
+    # URLs know more hosts than URIs, and a port 0; which ones a program is told.
     why = outcome(parse_uri, parsed.uri)
-    assert not isinstance(why, str) or "host" in why or "username" in why, why
+    assert (
+        not isinstance(why, str) or "host" in why or "username" in why or "port" in why
+    ), why
