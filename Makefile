@@ -206,16 +206,10 @@ docs: $(VENV)/.stamp-docs
 		--conf-dir docs --doctree-dir build/doctrees --fresh-env . build/docs $(ARGS)
 	@echo build/docs/index.html
 
-# From the sdist, in an environment of its own, without the source tree on sys.path.
+# From the sdist, in environments of their own, away from the source tree.
+# PYTHONS="path ...": more interpreters, with a few tests each.  ARGS=--no-tests: none.
 wheel: dev
-	@rm -rf dist build/wheel && mkdir -p build/wheel
-	$(BACKEND_ENV) $(PY) -m build --outdir dist
-	$(PY) -m venv build/wheel/venv
-	build/wheel/venv/bin/python -m pip --disable-pip-version-check install -qq \
-		"$$(ls dist/*.whl)[test]"
-	tar -xzf dist/*.tar.gz -C build/wheel --strip-components 1
-	cd build/wheel && rm -rf websock && $(BACKEND_ENV) venv/bin/python -I -m pytest \
-		$(if $(filter ext,$(BACKEND)),,--no-ext) -m 'not source' $(ARGS)
+	$(BACKEND_ENV) $(PY) .ci/wheel.py $(PYTHONS:%=--python %) $(ARGS)
 	@ls -l dist
 
 clean:
