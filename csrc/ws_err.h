@@ -24,7 +24,8 @@ enum ws_err {
     WS_ERR_CLOSE_TOO_SHORT = 14,
     WS_ERR_CLOSE_CODE = 15,
     WS_ERR_CLOSE_REASON = 16,
-    WS_ERR_DEFLATE = 17
+    WS_ERR_DEFLATE = 17,
+    WS_ERR_CONTROL_RATE = 18
 };
 
 #endif

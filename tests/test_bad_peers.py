@@ -328,8 +328,9 @@ def test_flood_of_pings(run: Run, tls: TLS, secure: bool, listens: bool) -> None
 
     async def main() -> None:
         handler: Any = Listener if listens else None
+        options: dict[str, Any] = {"write_limit": 1000, "max_control_rate": None}
         async with (
-            serving(tls if secure else None, handler, write_limit=1000) as site,
+            serving(tls if secure else None, handler, **options) as site,
             await site.small() as client,
         ):
             await client.open()

@@ -26,6 +26,7 @@ def test_close_codes() -> None:
     assert constants.CLOSE_NO_STATUS == frames.CloseCode.NO_STATUS_RCVD == 1005
     assert constants.CLOSE_ABNORMAL == frames.CloseCode.ABNORMAL_CLOSURE == 1006
     assert constants.CLOSE_INVALID_DATA == frames.CloseCode.INVALID_DATA == 1007
+    assert constants.CLOSE_POLICY_VIOLATION == frames.CloseCode.POLICY_VIOLATION == 1008
     assert constants.CLOSE_TOO_BIG == frames.CloseCode.MESSAGE_TOO_BIG == 1009
     assert constants.CLOSE_INTERNAL_ERROR == frames.CloseCode.INTERNAL_ERROR == 1011
 

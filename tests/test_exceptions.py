@@ -39,6 +39,7 @@ from websock.exceptions import (
     InvalidVersion,
     PayloadTooBig,
     ProtocolError,
+    TooManyControlFrames,
     TooManyFragments,
     UnsafeHeader,
     WebSocketException,
@@ -270,6 +271,7 @@ FACTS = {
     "position": 5,
     "close_code": 1005,
     "reason": "it broke",
+    "limit": 10,
 }
 
 FAILURES = {
@@ -349,6 +351,11 @@ FAILURES = {
         ProtocolError,
         1002,
         "decompression failed: it broke (RFC 7692, 7.2)",
+    ),
+    Failure.CONTROL_RATE: (
+        TooManyControlFrames,
+        1008,
+        "too many pings and pongs: more than 10 in a second, limit 10",
     ),
 }
 

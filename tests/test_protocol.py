@@ -787,7 +787,8 @@ class TestForStreams:
         assert isinstance(reader.error, PayloadTooBig)
 
     def test_reader_limits_fragments(self, peer: Peer) -> None:
-        reader = peer.protocol.make_reader(max_fragments=2)
+        peer.protocol.max_fragments = 2
+        reader = peer.protocol.make_reader()
         reader.feed(peer.frame(TEXT, b"", False) + peer.frame(CONT, b"", False))
         reader.feed(peer.frame(CONT, b"", False))
         assert isinstance(reader.error, TooManyFragments)

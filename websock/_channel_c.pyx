@@ -10,6 +10,7 @@ joined by copying.
 """
 
 import os
+import sys
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
@@ -136,7 +137,8 @@ cdef class Channel(LoopSocket):
     def init_channel(self, loop, write_marks):
         """Set up; call once, before anything else."""
         self.init_socket(loop)
-        self.write_high, self.write_low = write_marks
+        # More than fits into memory is no limit.
+        self.write_high, self.write_low = (min(m, sys.maxsize) for m in write_marks)
 
     cdef int unwatch(self) except -1:
         """Stop reading: called only when input comes that is to be held back."""

@@ -10,6 +10,7 @@ from ._csrc cimport ws_frame_header, ws_utf8_state
 cdef enum:
     NEED_DATA = 0
     EVENT = 1
+    LAST_EVENT = 2      # an event, and enough for now: others are to be served
     FAILED = -1
 
 
@@ -59,6 +60,7 @@ cdef class FrameReader:
     cdef readonly uint64_t messages         # that were complete
     cdef readonly uint64_t message_bytes    # of payload in them
     cdef readonly object error
+    cdef readonly uint64_t inflated         # out of the transform since begin()
 
     cdef void begin(self, const uint8_t *data, size_t n) noexcept
     cdef int next(self) except -2

@@ -26,7 +26,7 @@ from ._csrc cimport (
 )
 from ._kernels_c cimport active_kernel, decode_text, next_mask
 
-from .constants import MAX_FRAGMENTS, MAX_KEPT_ENDS
+from .constants import INFLATED_AT_ONCE, MAX_FRAGMENTS, MAX_KEPT_ENDS
 from .exceptions import Failure, PayloadTooBig, fail
 
 cdef extern from "Python.h":
@@ -51,6 +51,7 @@ cdef enum:
 
 cdef const ws_kernel *kernel = active_kernel()
 cdef size_t MAX_ENDS = MAX_KEPT_ENDS
+cdef uint64_t ENOUGH = INFLATED_AT_ONCE
 
 cdef int FAIL_TOO_BIG = Failure.TOO_BIG
 
@@ -76,7 +77,7 @@ cdef class FrameReader:
         self.expect_mask = expect_mask
         self.max_message_size = UINT64_MAX if max_message_size is None else max_message_size
         self.max_fragment_size = UINT64_MAX if max_fragment_size is None else max_fragment_size
-        self.max_fragments = max_fragments
+        self.max_fragments = UINT64_MAX if max_fragments is None else max_fragments
         self.transform = transform
         self.assemble = assemble
         if transform is not None:
@@ -113,7 +114,7 @@ cdef class FrameReader:
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         try:
             self.begin(<const uint8_t *>view.buf, <size_t>view.len)
-            while self.next() == EVENT:
+            while self.next() >= EVENT:
                 events.append(
                     (self.event_opcode, self.event_payload, self.event_extra)
                 )
@@ -165,10 +166,11 @@ cdef class FrameReader:
         """Lend the input; it must stay until next() returns NEED_DATA or FAILED."""
         self.data = data
         self.pos = 0
+        self.inflated = 0
         self.end = n
 
     cdef int next(self) except -2:
-        """Go on to the next event: EVENT, NEED_DATA (input used up) or FAILED."""
+        """Go on to the next event: EVENT, LAST_EVENT, NEED_DATA (input used up), FAILED."""
         cdef int size
         cdef size_t n
         if self.closed or self.error is not None:
@@ -504,7 +506,7 @@ cdef class FrameReader:
             if self.head.fin:
                 self.count_message()
                 self.reset_message()
-            return EVENT
+            return EVENT if self.inflated < ENOUGH else LAST_EVENT
         if self.head.fin:
             return self.end_message()
         if self.ends is None:
@@ -548,7 +550,7 @@ cdef class FrameReader:
         self.event_payload = payload
         self.count_message()
         self.reset_message()
-        return EVENT
+        return EVENT if self.inflated < ENOUGH else LAST_EVENT
 
     cdef finished(self):
         """Hand the message's bytes over, cut to size."""
@@ -594,6 +596,7 @@ cdef class FrameReader:
                 exc.set_current_size(self.size or None)
             self.error = exc
             return FAILED
+        self.inflated += <size_t>len(data)
         return self.store(
             <const uint8_t *>PyBytes_AS_STRING(data), <size_t>len(data), NULL
         )

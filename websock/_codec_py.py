@@ -59,7 +59,7 @@ class FrameReader:
         expect_mask: Whether frames must be masked: ``True`` on a server.
         max_message_size: Limit on the payload of a message, in bytes.
         max_fragment_size: Limit on the payload of one frame, in bytes.
-        max_fragments: Limit on the number of frames in a message.
+        max_fragments: Limit on the number of frames in a message; ``None`` for none.
         transform: What extensions do to payloads, or ``None``.
         assemble: Whether the fragments of a message are put together.
 
@@ -91,6 +91,7 @@ class FrameReader:
         "assemble",
         "closed",
         "error",
+        "inflated",
         "message_bytes",
         "messages",
     )
@@ -101,7 +102,7 @@ class FrameReader:
         expect_mask: bool,
         max_message_size: int | None = None,
         max_fragment_size: int | None = None,
-        max_fragments: int = MAX_FRAGMENTS,
+        max_fragments: int | None = MAX_FRAGMENTS,
         transform: Any = None,
         assemble: bool = True,
     ) -> None:
@@ -115,6 +116,7 @@ class FrameReader:
         self.closed = False
         self.messages = 0  # that were complete
         self.message_bytes = 0  # of payload in them
+        self.inflated = 0  # bytes that came out of the transform since begin()
 
         self._buffer = bytearray()  # input not consumed: a partial header
         self._pos = 0  # where it begins, while next() steps through it
@@ -171,6 +173,7 @@ class FrameReader:
 
     def begin(self, data: BytesLike) -> None:
         """Take input; ``next()`` steps through what it says."""
+        self.inflated = 0
         if not self.closed and self.error is None:
             self._buffer += data
 
@@ -251,10 +254,9 @@ class FrameReader:
             elif self._opcode:
                 raise fail(Failure.EXPECTED_CONTINUATION, opcode=head.opcode)
             self._check_size(head.length)
-            if self._fragments >= self._max_fragments:
-                raise fail(
-                    Failure.TOO_MANY_FRAGMENTS, max_fragments=self._max_fragments
-                )
+            limit = self._max_fragments
+            if limit is not None and self._fragments >= limit:
+                raise fail(Failure.TOO_MANY_FRAGMENTS, max_fragments=limit)
             if head.opcode != OP_CONT:
                 self._opcode = head.opcode
                 self._plain = self._transform is None or (
@@ -346,6 +348,7 @@ class FrameReader:
             if counted:
                 exc.set_current_size(self._size or None)
             raise
+        self.inflated += len(payload)
         self._store(payload)
 
     def _end_fragment(self, head: FrameHeader) -> Event:

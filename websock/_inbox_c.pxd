@@ -33,6 +33,7 @@ cdef class Inbox(Channel):
     cdef Py_ssize_t low
     cdef readonly size_t queued_size        # bytes in the queue, or characters of text
     cdef size_t high_size
+    cdef bint holds_pieces                  # fragments wait for who takes them
     cdef object waiter                      # the future that the receiver awaits
     cdef Recv receiver
     cdef bint processing                    # input is being parsed

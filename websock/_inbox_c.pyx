@@ -4,6 +4,7 @@
 """Inboxes, compiled; see ``_inbox_py`` for the behaviour and the documentation."""
 
 import asyncio
+import sys
 
 from cpython.object cimport PyObject
 from cpython.unicode cimport PyUnicode_GET_LENGTH
@@ -19,6 +20,7 @@ from ._slots cimport (
     websock_set_steps,
 )
 
+from .constants import MIN_QUEUED_SIZE
 from .exceptions import ConcurrencyError, ConnectionClosedOK
 
 cdef extern from "Python.h":
@@ -215,9 +217,14 @@ cdef class Inbox(Channel):
         """Set up; call once, after ``init_channel()``."""
         self.on_message = on_message
         high, low = queue_marks
-        self.high = -1 if high is None else high
-        self.low = 0 if low is None else low
-        self.high_size = SIZE_MAX if queue_size is None else queue_size
+        self.holds_pieces = high is not None
+        if high is None and queue_size is not None:
+            high = queue_size // MIN_QUEUED_SIZE
+            low = high // 4
+        # More than fits into memory is no limit.
+        self.high = -1 if high is None else min(high, sys.maxsize)
+        self.low = 0 if low is None else min(low, sys.maxsize)
+        self.high_size = SIZE_MAX if queue_size is None else min(queue_size, sys.maxsize)
 
     def set_on_message(self, on_message):
         """Deliver messages to a callback instead of the queue."""

@@ -17,6 +17,7 @@ from typing import Any
 
 from ._channel_py import Channel
 from ._codec_py import FrameReader
+from .constants import MIN_QUEUED_SIZE
 from .exceptions import ConcurrencyError, ConnectionClosedOK
 from .typing import Data
 
@@ -185,6 +186,7 @@ class Inbox(Channel):
         "_dropping",
         "_high",
         "_high_size",
+        "_holds_pieces",
         "_low",
         "_on_message",
         "_processing",
@@ -213,6 +215,10 @@ class Inbox(Channel):
         """
         self._reader: FrameReader | None = None
         self._on_message = on_message
+        self._holds_pieces = queue_marks[0] is not None
+        if queue_marks[0] is None and queue_size is not None:
+            high = queue_size // MIN_QUEUED_SIZE
+            queue_marks = high, high // 4
         self._high, self._low = queue_marks
         self._queue: deque[Any] = deque()
         self.queued_size = 0  # bytes in the queue, or characters of text

@@ -17,14 +17,23 @@ from libc.stdint cimport SIZE_MAX, uint8_t, uint64_t
 from libc.string cimport memcpy
 
 from ._channel_c cimport HOLD_FOR_WRITING
-from ._codec_c cimport EVENT, FAILED, NEED_DATA, FrameReader, FrameWriter
+from ._codec_c cimport (
+    EVENT,
+    FAILED,
+    LAST_EVENT,
+    NEED_DATA,
+    FrameReader,
+    FrameWriter,
+)
 from ._csrc cimport WS_SOCK_AGAIN, ws_iovec, ws_sock_readv, ws_sock_recv
 from ._inbox_c cimport PIECES, Inbox
 from ._loop_c cimport READ_SIZE, LoopState
 
+from time import monotonic
+
 from ._channel_c import send_to_many
 from ._loop_c import accept_connections, close_accepted, loop_state
-from .exceptions import InternalError
+from .exceptions import Failure, InternalError, fail
 
 __all__ = [
     "Accepted",
@@ -48,10 +57,16 @@ cdef enum:
     FRAMES = 1
     IGNORED = 2
 
+    # A reason to hold input back, as a bit.
+    HOLD_FOR_OTHERS = 16
+
     # Reads in one event: a fast sender must not starve the other connections.
     MAX_READS = 16
     # Fragments in bytes that may wait until somebody receives.
     FRAGMENTS_LIMIT = 65536
+
+# And seconds after the first of them, for input that takes long.
+cdef double MAX_READ_TIME = 0.01
 
 
 cdef object held_input(object transport):
@@ -69,13 +84,24 @@ cdef class Stream(Inbox):
     cdef char phase                         # what arrives
     cdef bint ended                         # the peer sent EOF
     cdef uint64_t received                  # bytes
+    cdef size_t max_controls                # pings and pongs from the peer in a second
+    cdef size_t controls_left               # until the clock is looked at
+    cdef double controls_since              # -1: there was none
 
     # -- set-up ----------------------------------------------------------------------
 
     def init_stream(
-        self, loop, on_message, queue_marks, write_marks, queue_size=None
+        self,
+        loop,
+        on_message,
+        queue_marks,
+        write_marks,
+        queue_size=None,
+        max_controls=None,
     ):
         """Set up; call once, before anything else."""
+        self.max_controls = SIZE_MAX if max_controls is None else max_controls
+        self.controls_since = -1
         self.init_channel(loop, write_marks)
         self.init_inbox(on_message, queue_marks, queue_size)
 
@@ -252,6 +278,7 @@ cdef class Stream(Inbox):
         cdef size_t n
         cdef long got
         cdef int reads
+        cdef double until = 0
         for reads in range(MAX_READS):
             tail = NULL
             if self.phase == FRAMES:
@@ -279,6 +306,10 @@ cdef class Stream(Inbox):
                     return 0
                 if self.fd < 0 or self.must_hold():
                     return 0
+                if reads == 0:
+                    until = <double>monotonic() + MAX_READ_TIME
+                elif <double>monotonic() > until:
+                    break
             elif got == 0:
                 self.unwatch()
                 self.ended = True
@@ -407,10 +438,12 @@ cdef class Stream(Inbox):
         try:
             if found == NEED_DATA:
                 found = reader.next()
-            while found == EVENT:
+            while found >= EVENT:
                 self.deliver(reader)
                 if self.phase != FRAMES:
                     break
+                if found == LAST_EVENT:
+                    self.hold_for_others()
                 if self.must_hold():
                     self.keep(reader.data + reader.pos, reader.end - reader.pos)
                     break
@@ -436,11 +469,18 @@ cdef class Stream(Inbox):
             reader.begin(NULL, 0)
         return 0
 
+    cdef int hold_for_others(self) except -1:
+        """Go on after the loop has served other connections."""
+        if not self.held & HOLD_FOR_OTHERS:
+            self.held |= HOLD_FOR_OTHERS
+            self.loop.call_soon(self.release_reading, HOLD_FOR_OTHERS)
+        return 0
+
     cdef bint has_enough(self) noexcept:
         """Whether fragments wait for somebody who does not want the whole message."""
         return (
             self.reader.complete > FRAGMENTS_LIMIT
-            and self.high >= 0
+            and self.holds_pieces
             and self.on_message is None
             and (self.receiver is None or self.receiver.mode == PIECES)
         )
@@ -459,19 +499,14 @@ cdef class Stream(Inbox):
                 except Exception as exc:
                     self.callback_failed(exc)
                 if self.sends != sends:
-                    # Answers to a peer that does not read them must not pile up.
-                    self.answered = True
-                    if self.write_paused:
-                        self.held |= HOLD_FOR_WRITING
+                    self.answering()
                 return 0
             if opcode == OP_CONT or reader.event_extra is not None:
                 payload = (payload, reader.event_extra, opcode == OP_CONT)
                 reader.event_extra = None
             self.put(payload)
-        elif opcode == OP_PING:
-            self.ping_received(payload)
-        elif opcode == OP_PONG:
-            self.pong_received(payload)
+        elif opcode == OP_PING or opcode == OP_PONG:
+            self.deliver_control(opcode, payload)
         else:
             # Messages that came before are handled while sending still works.
             self.wake(True)
@@ -479,6 +514,42 @@ cdef class Stream(Inbox):
                 self.phase = IGNORED
                 self.close_received(payload)
         return 0
+
+    cdef void answering(self) noexcept:
+        """The callback has sent something because of what was delivered.
+
+        Answers to a peer that does not read them must not pile up.
+        """
+        self.answered = True
+        if self.write_paused:
+            self.held |= HOLD_FOR_WRITING
+
+    cdef int deliver_control(self, int opcode, object payload) except -1:
+        """Deliver a ping or a pong, unless there are too many."""
+        cdef unsigned long sends = self.sends
+        if self.controls_left == 0 and not self.may_have_controls():
+            return 0
+        self.controls_left -= 1
+        if opcode == OP_PING:
+            self.ping_received(payload)
+        else:
+            self.pong_received(payload)
+        if self.sends != sends and self.on_message is not None:
+            self.answering()
+        return 0
+
+    cdef int may_have_controls(self) except -1:
+        """Begin a second of control frames; fail when the last one is not over."""
+        cdef double now = monotonic()
+        if self.controls_since < 0 or now - self.controls_since >= 1:
+            self.controls_since = now
+            self.controls_left = self.max_controls
+            return True
+        self.wake(True)
+        if self.phase == FRAMES:
+            self.phase = IGNORED
+            self.reader_failed(fail(Failure.CONTROL_RATE, limit=self.max_controls))
+        return False
 
     def counters(self):
         """Return what was received and sent; see ``_stream_py``."""

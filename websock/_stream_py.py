@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 from ._channel_py import HOLD_FOR_WRITING, send_to_many
@@ -31,8 +32,15 @@ from ._loop_py import (
     close_accepted,
     loop_state,
 )
-from .constants import OP_BINARY, OP_CLOSE, OP_CONT, OP_PING, OP_PONG
-from .exceptions import InternalError
+from .constants import (
+    INFLATED_AT_ONCE,
+    OP_BINARY,
+    OP_CLOSE,
+    OP_CONT,
+    OP_PING,
+    OP_PONG,
+)
+from .exceptions import Failure, InternalError, fail
 from .typing import BytesLike
 
 __all__ = [
@@ -44,9 +52,14 @@ __all__ = [
     "send_to_many",
 ]
 
-MAX_READS = 16  # in one event, so that a fast sender does not starve the others
+# In one event, so that a fast sender does not starve the others: reads; and seconds
+# after the first one, for input that takes long.
+MAX_READS = 16
+MAX_READ_TIME = 0.01
 # Fragments in bytes that may wait until somebody receives.
 FRAGMENTS_LIMIT = 65536
+
+HOLD_FOR_OTHERS = 16  # a reason to hold input back, as a bit
 
 HANDSHAKE, FRAMES, IGNORED = range(3)  # what arrives
 
@@ -67,7 +80,10 @@ class Stream(Inbox):
 
     __slots__ = (
         "_buffer",
+        "_controls_left",
+        "_controls_since",
         "_ended",
+        "_max_controls",
         "_pending",
         "_phase",
         "_received",
@@ -82,6 +98,7 @@ class Stream(Inbox):
         queue_marks: tuple[int | None, int | None],
         write_marks: tuple[int, int],
         queue_size: int | None = None,
+        max_controls: int | None = None,
     ) -> None:
         """Set up; call once, before anything else.
 
@@ -91,6 +108,7 @@ class Stream(Inbox):
             queue_marks: Messages in the queue at which reading stops and goes on.
             write_marks: Unsent bytes at which ``send()`` waits and goes on.
             queue_size: Bytes in the queue at which reading stops.
+            max_controls: Pings and pongs from the peer in a second.
         """
         self.init_channel(loop, write_marks)
         self.init_inbox(on_message, queue_marks, queue_size)
@@ -99,6 +117,9 @@ class Stream(Inbox):
         self._phase = HANDSHAKE
         self._ended = False  # the peer sent EOF
         self._received = 0  # bytes
+        self._max_controls = max_controls
+        self._controls_left = 0  # until the clock is looked at
+        self._controls_since: float | None = None
 
     def attach_socket(self, sock: socket.socket) -> None:
         """Own a connected non-blocking socket and begin to read from it.
@@ -231,7 +252,8 @@ class Stream(Inbox):
 
     def _read_some(self, to_the_end: bool) -> None:
         assert self.sock is not None
-        for _ in range(MAX_READS):
+        until = 0.0
+        for reads in range(MAX_READS):
             try:
                 data = self.sock.recv(READ_SIZE)
             except (BlockingIOError, InterruptedError):
@@ -251,6 +273,10 @@ class Stream(Inbox):
                 return
             if self._fd < 0 or self._must_hold():
                 return
+            if reads == 0:
+                until = monotonic() + MAX_READ_TIME
+            elif monotonic() > until:
+                break
         if self._shared.tells_once:
             self.loop.call_soon(self.on_readable)
 
@@ -329,6 +355,8 @@ class Stream(Inbox):
                 if event is None:
                     break
                 self._deliver(*event)
+                if reader.inflated >= INFLATED_AT_ONCE and event[0] <= OP_BINARY:
+                    self._hold_for_others()
                 if self._phase == FRAMES and self._must_hold():
                     self._keep(reader.rest())
                     break
@@ -349,12 +377,18 @@ class Stream(Inbox):
                 self._keep(reader.rest())
                 self.loop.call_soon(self.read_on)
 
+    def _hold_for_others(self) -> None:
+        """Go on after the loop has served other connections."""
+        if not self._held & HOLD_FOR_OTHERS:
+            self._held |= HOLD_FOR_OTHERS
+            self.loop.call_soon(self.release_reading, HOLD_FOR_OTHERS)
+
     def _has_enough(self) -> bool:
         """Whether fragments wait for somebody who does not want the whole message."""
         assert self._reader is not None
         return (
             self._reader._complete > FRAGMENTS_LIMIT
-            and self._high is not None
+            and self._holds_pieces
             and self._on_message is None
             and (self._receiver is None or self._receiver.mode == PIECES)
         )
@@ -370,27 +404,61 @@ class Stream(Inbox):
                 except Exception as exc:
                     self.callback_failed(exc)
                 if self._sends != sends:
-                    # Answers to a peer that does not read them must not pile up.  What
-                    # is sent for other reasons has nothing to do with what is read:
-                    # two ends that wait for each other to read would wait for ever.
-                    self._answered = True
-                    if self.write_paused:
-                        self._held |= HOLD_FOR_WRITING
+                    self._answering()
                 return
             if opcode == OP_CONT or extra is not None:
                 payload = (payload, extra, opcode == OP_CONT)
             self._put(payload)
-        elif opcode == OP_PING:
-            self.ping_received(payload)
-        elif opcode == OP_PONG:
-            self.pong_received(payload)
+        elif opcode != OP_CLOSE:
+            self._deliver_control(opcode, payload)
         else:
-            assert opcode == OP_CLOSE
             # Messages that came before are handled while sending still works.
             self._wake(True)
             if self._phase == FRAMES:
                 self._phase = IGNORED
                 self.close_received(payload)
+
+    def _answering(self) -> None:
+        """The callback has sent something because of what was delivered.
+
+        Answers to a peer that does not read them must not pile up.  What is sent for
+        other reasons has nothing to do with what is read: two ends that wait for each
+        other to read would wait for ever.
+        """
+        self._answered = True
+        if self.write_paused:
+            self._held |= HOLD_FOR_WRITING
+
+    def _deliver_control(self, opcode: int, payload: bytes) -> None:
+        """Deliver a ping or a pong, unless there are too many."""
+        sends = self._sends
+        if not self._controls_left and not self._may_have_controls():
+            return
+        self._controls_left -= 1
+        if opcode == OP_PING:
+            self.ping_received(payload)
+        else:
+            assert opcode == OP_PONG
+            self.pong_received(payload)
+        if self._sends != sends and self._on_message is not None:
+            self._answering()
+
+    def _may_have_controls(self) -> bool:
+        """Begin a second of control frames; fail when the last one is not over."""
+        limit = self._max_controls
+        now = monotonic()
+        if limit is None:
+            self._controls_left = 1
+            return True
+        if self._controls_since is None or now - self._controls_since >= 1:
+            self._controls_since = now
+            self._controls_left = limit
+            return True
+        self._wake(True)
+        if self._phase == FRAMES:
+            self._phase = IGNORED
+            self.reader_failed(fail(Failure.CONTROL_RATE, limit=limit))
+        return False
 
     def counters(self) -> tuple[int, int, int, int, int, int]:
         """Return what was received and sent.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from . import handshake
 from .closing import Phase, Trigger
-from .constants import DEFAULT_MAX_SIZE, VERSION
+from .constants import DEFAULT_MAX_SIZE, MAX_FRAGMENTS, VERSION
 from .datastructures import Headers
 from .exceptions import (
     InvalidHandshake,
@@ -54,6 +54,8 @@ class ClientProtocol(Protocol):
         max_size: Limit for incoming messages in bytes, ``None`` for no limit; or a
             pair: the limits for messages and for fragments.
         logger: Logger for this connection; by default ``websock.client``.
+        max_fragments: Limit for the fragments of an incoming message, ``None`` for no
+            limit.
 
     Attributes:
         uri: URI of the server.
@@ -74,8 +76,15 @@ class ClientProtocol(Protocol):
         state: State = CONNECTING,
         max_size: int | tuple[int | None, int | None] | None = DEFAULT_MAX_SIZE,
         logger: LoggerLike | None = None,
+        max_fragments: int | None = MAX_FRAGMENTS,
     ) -> None:
-        super().__init__(CLIENT, state=state, max_size=max_size, logger=logger)
+        super().__init__(
+            CLIENT,
+            state=state,
+            max_size=max_size,
+            logger=logger,
+            max_fragments=max_fragments,
+        )
         self._awaits_head = state is CONNECTING
         self.uri = uri
         self.origin = origin

@@ -15,11 +15,14 @@ __all__ = [
     "CLOSE_INVALID_DATA",
     "CLOSE_NORMAL",
     "CLOSE_NO_STATUS",
+    "CLOSE_POLICY_VIOLATION",
     "CLOSE_PROTOCOL_ERROR",
     "CLOSE_TOO_BIG",
     "DEFAULT_MAX_SIZE",
     "DEFLATE_MIN_SIZE",
+    "INFLATED_AT_ONCE",
     "MAX_BODY_SIZE",
+    "MAX_CONTROL_RATE",
     "MAX_CONTROL_SIZE",
     "MAX_FRAGMENTS",
     "MAX_HEAD_SIZE",
@@ -28,6 +31,7 @@ __all__ = [
     "MAX_LOG_LINES",
     "MAX_NUM_HEADERS",
     "MAX_REDIRECTS",
+    "MIN_QUEUED_SIZE",
     "OP_BINARY",
     "OP_CLOSE",
     "OP_CONT",
@@ -59,6 +63,7 @@ CLOSE_PROTOCOL_ERROR = 1002
 CLOSE_NO_STATUS = 1005
 CLOSE_ABNORMAL = 1006
 CLOSE_INVALID_DATA = 1007
+CLOSE_POLICY_VIOLATION = 1008
 CLOSE_TOO_BIG = 1009
 CLOSE_INTERNAL_ERROR = 1011
 
@@ -83,11 +88,24 @@ MAX_LOG_LINES = 10
 MAX_CONTROL_SIZE = 125
 """Bytes in the payload of a ping, pong or close frame (RFC 6455, 5.5)."""
 MAX_FRAGMENTS = 131072
-"""Frames in one message, empty ones included."""
+"""Frames in one message, empty ones included; ``max_fragments`` sets another limit."""
+MAX_CONTROL_RATE = 10000
+"""Pings and pongs from a peer in a second; ``max_control_rate`` sets another limit."""
 MAX_KEPT_ENDS = 4096
 """Ends of fragments that are remembered with a message put together."""
 DEFAULT_MAX_SIZE = 1048576
 """Bytes in one message, after decompression; ``max_size`` sets another limit."""
+
+MIN_QUEUED_SIZE = 64
+"""Bytes that each message in a queue counts at least, if only bytes are limited.
+
+An object has a size of its own, and messages may be empty.
+"""
+INFLATED_AT_ONCE = 2097152
+"""Bytes to decompress before other connections are served.
+
+A few bytes of input may become a thousand times as many.
+"""
 
 DEFLATE_MIN_SIZE = 64
 """Messages with fewer bytes are sent uncompressed, whatever was negotiated.

@@ -56,6 +56,7 @@ from typing import TYPE_CHECKING, Any
 from .constants import (
     CLOSE_ABNORMAL,
     CLOSE_INVALID_DATA,
+    CLOSE_POLICY_VIOLATION,
     CLOSE_PROTOCOL_ERROR,
     CLOSE_TOO_BIG,
     MAX_CONTROL_SIZE,
@@ -102,6 +103,7 @@ __all__ = [
     "RequestLineTooLong",
     "SecurityError",
     "StatusLineTooLong",
+    "TooManyControlFrames",
     "TooManyFragments",
     "TooManyHeaders",
     "UnsafeHeader",
@@ -537,6 +539,16 @@ class TooManyFragments(WebSocketException):
         return f"too many fragments: limit {self.max_fragments} in a message"
 
 
+class TooManyControlFrames(ProtocolError):
+    """A peer sends pings and pongs faster than the limit.
+
+    Attributes:
+        code: The close code that answers it, 1008.
+    """
+
+    code: int = CLOSE_POLICY_VIOLATION
+
+
 class InvalidState(WebSocketException, AssertionError):
     """A frame cannot be sent in this state of the connection."""
 
@@ -573,6 +585,7 @@ class Failure(enum.IntEnum):
     CLOSE_CODE = 15
     CLOSE_REASON = 16
     DEFLATE = 17
+    CONTROL_RATE = 18
 
 
 # Texts with the facts they show; the three that need more are in fail().
@@ -624,6 +637,10 @@ _TEXTS: dict[int, tuple[type[ProtocolError], str]] = {
         "invalid UTF-8 in close reason (RFC 6455, 5.5.1)",
     ),
     Failure.DEFLATE: (ProtocolError, "decompression failed: {reason} (RFC 7692, 7.2)"),
+    Failure.CONTROL_RATE: (
+        TooManyControlFrames,
+        "too many pings and pongs: more than {limit} in a second, limit {limit}",
+    ),
 }
 
 
@@ -634,7 +651,7 @@ def fail(code: int, **facts: Any) -> Exception:
         code: A :class:`Failure`, or the number of one.
         **facts: What the text shows: ``rsv``, ``opcode``, ``size``, ``max_size``,
             ``current_size``, ``max_fragments``, ``position``, ``close_code``,
-            ``reason``.
+            ``reason``, ``limit``.
 
     Returns:
         The exception; its ``code`` is the close code that answers the failure.

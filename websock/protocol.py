@@ -165,6 +165,8 @@ class Protocol:
             pair: the limits for messages and for fragments.
         logger: Logger for this connection; by default ``websock.client`` or
             ``websock.server``.
+        max_fragments: Limit for the fragments of an incoming message, ``None`` for no
+            limit.
 
     Attributes:
         side: Which end this is.
@@ -175,6 +177,7 @@ class Protocol:
         subprotocol: Subprotocol that was negotiated, if any.
         max_message_size: Limit for incoming messages in bytes, if any.
         max_fragment_size: Limit for incoming fragments in bytes, if any.
+        max_fragments: Limit for the fragments of an incoming message, if any.
         close_rcvd: Close frame that was received, if any.
         close_sent: Close frame that was sent, if any.
         close_rcvd_then_sent: When both exist, whether the peer's came first.
@@ -215,6 +218,7 @@ class Protocol:
         "handshake_exc",
         "logger",
         "max_fragment_size",
+        "max_fragments",
         "max_message_size",
         "origin",
         "parser_exc",
@@ -231,6 +235,7 @@ class Protocol:
         state: State = OPEN,
         max_size: int | tuple[int | None, int | None] | None = DEFAULT_MAX_SIZE,
         logger: LoggerLike | None = None,
+        max_fragments: int | None = MAX_FRAGMENTS,
     ) -> None:
         self.side = side
         if logger is None:
@@ -243,6 +248,7 @@ class Protocol:
             self.max_message_size, self.max_fragment_size = max_size, None
         else:
             self.max_message_size, self.max_fragment_size = max_size
+        self.max_fragments = max_fragments
 
         self._state = state
         self._phase = _PHASE_OF[state]
@@ -568,20 +574,17 @@ class Protocol:
             return b""
         return bytes(data)
 
-    def make_reader(
-        self, assemble: bool = True, max_fragments: int = MAX_FRAGMENTS
-    ) -> FrameReader:
+    def make_reader(self, assemble: bool = True) -> FrameReader:
         """Make a parser for what the peer sends after the opening handshake.
 
         Args:
             assemble: Whether the fragments of a message are put together.
-            max_fragments: Limit on the number of frames in a message.
         """
         return FrameReader(
             expect_mask=self.side is SERVER,
             max_message_size=self.max_message_size,
             max_fragment_size=self.max_fragment_size,
-            max_fragments=max_fragments,
+            max_fragments=self.max_fragments,
             transform=self.transform,
             assemble=assemble,
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from . import handshake
 from .closing import Phase, Trigger
-from .constants import DEFAULT_MAX_SIZE
+from .constants import DEFAULT_MAX_SIZE, MAX_FRAGMENTS
 from .datastructures import Headers
 from .exceptions import InvalidHandshake, InvalidMessage, InvalidState, UnsafeHeader
 from .http11 import HeadReader, Request, Response, parse_request, show_header
@@ -66,6 +66,8 @@ class ServerProtocol(Protocol):
         max_size: Limit for incoming messages in bytes, ``None`` for no limit; or a
             pair: the limits for messages and for fragments.
         logger: Logger for this connection; by default ``websock.server``.
+        max_fragments: Limit for the fragments of an incoming message, ``None`` for no
+            limit.
 
     Attributes:
         origins: Origins to allow.
@@ -100,8 +102,15 @@ class ServerProtocol(Protocol):
         state: State = CONNECTING,
         max_size: int | tuple[int | None, int | None] | None = DEFAULT_MAX_SIZE,
         logger: LoggerLike | None = None,
+        max_fragments: int | None = MAX_FRAGMENTS,
     ) -> None:
-        super().__init__(SERVER, state=state, max_size=max_size, logger=logger)
+        super().__init__(
+            SERVER,
+            state=state,
+            max_size=max_size,
+            logger=logger,
+            max_fragments=max_fragments,
+        )
         self._awaits_head = state is CONNECTING
         self.origins = origins
         self.available_extensions = extensions

@@ -15,7 +15,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from .._stream import Stream, loop_state
-from ..constants import OP_PING
+from ..constants import MAX_CONTROL_RATE, OP_PING
 from ..exceptions import ConnectionClosed
 from ..frames import CloseCode
 from ..http11 import Request, Response, parse_request, parse_response
@@ -34,6 +34,7 @@ __all__ = [
     "MAX_QUEUE_BYTES",
     "ConnectionBase",
     "Marks",
+    "check_control_rate",
     "flow_options",
     "queue_marks",
     "write_marks",
@@ -83,7 +84,9 @@ def write_marks(write_limit: int | tuple[int, int | None]) -> tuple[int, int]:
 
 
 def flow_options(
-    max_queue_bytes: int | None, slow_consumer: SlowConsumer | None
+    max_queue_bytes: int | None,
+    slow_consumer: SlowConsumer | None,
+    max_control_rate: int | None = MAX_CONTROL_RATE,
 ) -> dict[str, Any]:
     """Check arguments of ``connect()`` and ``serve()``; return those that are set.
 
@@ -98,6 +101,9 @@ def flow_options(
         if max_queue_bytes is not None and max_queue_bytes < 0:
             raise ValueError(f"max_queue_bytes must not be negative: {max_queue_bytes}")
         options["max_queue_bytes"] = max_queue_bytes
+    if max_control_rate != MAX_CONTROL_RATE:
+        check_control_rate(max_control_rate)
+        options["max_control_rate"] = max_control_rate
     if slow_consumer is not None:
         if not isinstance(slow_consumer, SlowConsumer):
             raise TypeError(
@@ -106,6 +112,16 @@ def flow_options(
             )
         options["slow_consumer"] = slow_consumer
     return options
+
+
+def check_control_rate(max_control_rate: int | None) -> None:
+    """Check the argument of this name.
+
+    Raises:
+        ValueError: When it makes no sense.
+    """
+    if max_control_rate is not None and max_control_rate < 1:
+        raise ValueError(f"max_control_rate must be at least 1: {max_control_rate}")
 
 
 class ConnectionLogger(logging.LoggerAdapter[Any]):
@@ -154,6 +170,7 @@ class ConnectionBase(Stream, asyncio.BufferedProtocol):
         listener: Listener | None = None,
         max_queue_bytes: int | None = MAX_QUEUE_BYTES,
         slow_consumer: SlowConsumer | None = None,
+        max_control_rate: int | None = MAX_CONTROL_RATE,
     ) -> None:
         self.protocol = protocol
         self.ping_interval = ping_interval
@@ -185,6 +202,7 @@ class ConnectionBase(Stream, asyncio.BufferedProtocol):
             queue_marks(max_queue),
             write_marks(write_limit),
             max_queue_bytes,
+            max_control_rate,
         )
         if slow_consumer is not None:
             self.backlog = Backlog(slow_consumer)

@@ -65,6 +65,7 @@ class StreamTransport(asyncio.Transport):
         self._may_read.set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._paused = False
+        self._closed = False  # by the program
 
     def start(self) -> None:
         """Begin to receive."""
@@ -84,6 +85,8 @@ class StreamTransport(asyncio.Transport):
                         CloseCode.UNSUPPORTED_DATA, "text in a stream of bytes"
                     )
                     continue
+                if self._closed:
+                    continue  # nobody reads it, and it must not pile up
                 self._protocol.data_received(message)
                 await self._may_read.wait()
         except ConnectionClosed as closed:
@@ -150,10 +153,12 @@ class StreamTransport(asyncio.Transport):
 
     def close(self) -> None:
         """Close the connection after what was written."""
+        self._closed = True
         self._may_read.set()
         self._ws.close_nowait()
 
     def abort(self) -> None:
         """Drop the connection."""
+        self._closed = True
         self._may_read.set()
         self._ws.transport.abort()

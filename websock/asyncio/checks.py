@@ -39,12 +39,14 @@ LARGEST = 2**63 - 1
 def check_limits(
     seconds: Mapping[str, float | None],
     max_size: int | tuple[int | None, int | None] | None,
+    max_fragments: int | None = None,
 ) -> None:
     """Check timeouts, and the limits on incoming messages.
 
     Args:
         seconds: Timeouts and intervals, by the names of their arguments.
         max_size: The argument of this name.
+        max_fragments: The argument of this name.
 
     Raises:
         TypeError: When something is not a number.
@@ -76,6 +78,10 @@ def check_limits(
             )
         if not 0 <= size <= LARGEST:
             raise ValueError(f"max_size must be between 0 and 2**63-1: {size}")
+    if max_fragments is not None and not 1 <= max_fragments <= LARGEST:
+        raise ValueError(
+            f"max_fragments must be between 1 and 2**63-1: {max_fragments}"
+        )
 
 
 def check_origins(origins: Any) -> None:

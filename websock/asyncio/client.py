@@ -10,7 +10,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..client import ClientProtocol, backoff, process_exception
-from ..constants import DEFAULT_MAX_SIZE, MAX_REDIRECTS
+from ..constants import (
+    DEFAULT_MAX_SIZE,
+    MAX_CONTROL_RATE,
+    MAX_FRAGMENTS,
+    MAX_REDIRECTS,
+)
 from ..datastructures import Headers, HeadersLike
 from ..exceptions import SecurityError
 from ..extensions.permessage_deflate import enable_client_permessage_deflate
@@ -23,6 +28,7 @@ from ..slow import SlowConsumer
 from ..typing import LoggerLike, Origin, PathLike, Subprotocol
 from ..uri import WebSocketURI, parse_uri
 from .base import MAX_QUEUE_BYTES, flow_options
+from .checks import check_limits
 from .connection import HOLD_FOR_HANDSHAKE, Connection, Marks, queue_marks, write_marks
 from .opening import open_connection
 from .options import check_options, listener_factory
@@ -74,6 +80,7 @@ class ClientConnection(Connection):
         listener: Listener | None = None,
         max_queue_bytes: int | None = MAX_QUEUE_BYTES,
         slow_consumer: SlowConsumer | None = None,
+        max_control_rate: int | None = MAX_CONTROL_RATE,
     ) -> None:
         super().__init__(
             protocol,
@@ -85,6 +92,7 @@ class ClientConnection(Connection):
             listener=listener,
             max_queue_bytes=max_queue_bytes,
             slow_consumer=slow_consumer,
+            max_control_rate=max_control_rate,
         )
         self._handshake_waiter: asyncio.Future[None] | None = None
 
@@ -250,6 +258,9 @@ class connect:
             reading stops; ``None`` for no limit.
         slow_consumer: What becomes of messages that ``post()`` sends while the peer
             reads too slowly.
+        max_fragments: Fragments of an incoming message at most; ``None`` for no limit.
+        max_control_rate: Pings and pongs from a peer in a second at most; ``None`` for
+            no limit. One that sends more is closed with code 1008.
         **kwargs: Options of the network connection, as for the loop's
             ``create_connection()``: ``host`` and ``port`` to connect elsewhere than
             ``uri`` says; ``sock``, a connected socket, to own from here on; ``ssl``,
@@ -295,6 +306,8 @@ class connect:
         listener: Listener | Callable[[], Listener] | None = None,
         max_queue_bytes: int | None = MAX_QUEUE_BYTES,
         slow_consumer: SlowConsumer | None = None,
+        max_fragments: int | None = MAX_FRAGMENTS,
+        max_control_rate: int | None = MAX_CONTROL_RATE,
         **kwargs: Any,
     ) -> None:
         self.uri = uri
@@ -314,8 +327,18 @@ class connect:
         for name, value in (("Origin", origin), ("User-Agent", user_agent_header)):
             if value is not None:
                 Headers({name: value})
+        check_limits(
+            {
+                "open_timeout": open_timeout,
+                "ping_interval": ping_interval,
+                "ping_timeout": ping_timeout,
+                "close_timeout": close_timeout,
+            },
+            max_size,
+            max_fragments,
+        )
         queue_marks(max_queue)
-        more = flow_options(max_queue_bytes, slow_consumer)
+        more = flow_options(max_queue_bytes, slow_consumer, max_control_rate)
         write_marks(write_limit)
         make_listener = listener_factory(listener)
 
@@ -337,6 +360,7 @@ class connect:
                 subprotocols=subprotocols,
                 max_size=max_size,
                 logger=self.logger,
+                max_fragments=max_fragments,
             )
             options: dict[str, Any] = dict(more)
             if make_listener is not None:

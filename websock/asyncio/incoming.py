@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Generator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._stream import loop_state
+from ..constants import MAX_CONTROL_RATE
 from ..exceptions import InvalidHandshake, InvalidState
 from ..http11 import Request, Response
 from ..listener import Listener
@@ -67,6 +68,7 @@ class ServerConnection(Connection):
         listener: Listener | None = None,
         max_queue_bytes: int | None = MAX_QUEUE_BYTES,
         slow_consumer: SlowConsumer | None = None,
+        max_control_rate: int | None = MAX_CONTROL_RATE,
     ) -> None:
         super().__init__(
             protocol,
@@ -78,6 +80,7 @@ class ServerConnection(Connection):
             listener=listener,
             max_queue_bytes=max_queue_bytes,
             slow_consumer=slow_consumer,
+            max_control_rate=max_control_rate,
         )
         self.server = server
         self.accepted_at: float | None = None

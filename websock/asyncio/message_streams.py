@@ -124,12 +124,13 @@ class MessageReader:
         decode: ``True`` forces text, ``False`` forces bytes.
     """
 
-    __slots__ = ("_parts", "_rest", "_ws")
+    __slots__ = ("_parts", "_pos", "_rest", "_ws")
 
     def __init__(self, ws: Connection, decode: bool | None = None) -> None:
         self._ws = ws
         self._parts: AsyncIterator[Data] = ws.recv_streaming(decode)
-        self._rest: Data | None = None  # received and not read yet
+        self._rest: Data | None = None  # received, and not read from here on:
+        self._pos = 0
 
     async def __aenter__(self) -> Self:
         return self
@@ -153,8 +154,8 @@ class MessageReader:
 
     async def __anext__(self) -> Data:
         rest, self._rest = self._rest, None
-        if rest:
-            return rest
+        if rest is not None:
+            return rest[self._pos :]
         return await anext(self._parts)
 
     async def read(self, size: int = -1) -> Data:
@@ -173,9 +174,13 @@ class MessageReader:
         parts: list[Data] = []
         try:
             if size >= 0:
-                part = await self._next_part()
-                self._rest = part[size:]
-                return part[:size]
+                # A part may be a whole message: it is not copied for each read.
+                part = self._rest
+                if part is None:
+                    part, self._pos = await self._next_part(), 0
+                begin, self._pos = self._pos, self._pos + size
+                self._rest = part if self._pos < len(part) else None
+                return part[begin : self._pos]
             while True:
                 parts.append(await self._next_part())
         except StopAsyncIteration:

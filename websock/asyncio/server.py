@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from ..constants import DEFAULT_MAX_SIZE
+from ..constants import DEFAULT_MAX_SIZE, MAX_CONTROL_RATE, MAX_FRAGMENTS
 from ..exceptions import ConnectionClosed
 from ..extensions.base import ServerExtensionFactory
 from ..extensions.permessage_deflate import enable_server_permessage_deflate
@@ -470,6 +470,9 @@ class serve:
             Text without a port stands for any port, expressions match in full what
             comes before the port.  Other requests get 421.  It keeps pages of other
             sites out that have their own name resolve to this server (DNS rebinding).
+        max_fragments: Fragments of an incoming message at most; ``None`` for no limit.
+        max_control_rate: Pings and pongs from a peer in a second at most; ``None`` for
+            no limit. One that sends more is closed with code 1008.
         **kwargs: Other arguments of ``loop.create_server()``: ``ssl``, ``sock``,
             ``family``, ``backlog``, ``reuse_port``, ``start_serving`` ...
 
@@ -508,6 +511,8 @@ class serve:
         max_queue_bytes: int | None = MAX_QUEUE_BYTES,
         slow_consumer: SlowConsumer | None = None,
         hosts: Sequence[re.Pattern[str] | str] | None = None,
+        max_fragments: int | None = MAX_FRAGMENTS,
+        max_control_rate: int | None = MAX_CONTROL_RATE,
         **kwargs: Any,
     ) -> None:
         if subprotocols is not None:
@@ -533,9 +538,10 @@ class serve:
                 "close_timeout": close_timeout,
             },
             max_size,
+            max_fragments,
         )
         queue_marks(max_queue)
-        more = flow_options(max_queue_bytes, slow_consumer)
+        more = flow_options(max_queue_bytes, slow_consumer, max_control_rate)
         write_marks(write_limit)
         if isinstance(host, Iterable) and not isinstance(host, (str, bytes)):
             host = tuple(host)
@@ -579,6 +585,7 @@ class serve:
                 select_subprotocol=select,
                 max_size=max_size,
                 logger=server.logger,
+                max_fragments=max_fragments,
             )
             protocol.hosts = hosts
             protocol.may_log = server.log_limit.allows

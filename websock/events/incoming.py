@@ -60,6 +60,7 @@ class IncomingConnection(ServerConnection):
         max_queue: Marks = 16,
         write_limit: int | tuple[int, int | None] = 2**15,
         listener: Listener | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(
             protocol,
@@ -70,6 +71,7 @@ class IncomingConnection(ServerConnection):
             max_queue=max_queue,
             write_limit=write_limit,
             listener=listener,
+            **kwargs,
         )
         self.owner: Any = None
         """The :class:`~websock.events.WebSocketServer`."""

@@ -16,6 +16,7 @@ come, and stops there. A message must end at the end of a block; see ``_PROBE``.
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -136,10 +137,7 @@ class DeflateTransform:
         if decoder is None:
             decoder = self.decoder = self._new_decoder()
         try:
-            # 0 means no limit to zlib; one byte more than allowed shows the excess.
-            output: bytes = decoder.decompress(
-                data, 0 if max_size is None else max_size + 1
-            )
+            output: bytes = decoder.decompress(data, _most(max_size))
             if decoder.eof:
                 output = self._decode_final(output, fin, max_size)
                 decoder = self.decoder
@@ -170,9 +168,8 @@ class DeflateTransform:
             if not data and fin:
                 # The zero byte that should follow at the end is often forgotten.
                 data = b"\x00"
-            output = decoder.decompress(
-                data, 0 if max_size is None else max(1, max_size + 1 - size)
-            )
+            left = None if max_size is None else max(max_size - size, 0)
+            output = decoder.decompress(data, _most(left))
             outputs.append(output)
             size += len(output)
             if not decoder.eof or (max_size is not None and size > max_size):
@@ -231,6 +228,11 @@ class DeflateTransform:
             # Nothing gained, and the peer needs no context: send it plain.
             return 0, data
         return RSV1, output[:-4]
+
+
+def _most(max_size: int | None) -> int:
+    """Return the limit for zlib: a byte more than allowed shows the excess; 0: none."""
+    return 0 if max_size is None or max_size >= sys.maxsize else max_size + 1
 
 
 def _passed(data: bytes, max_size: int | None) -> bytes:

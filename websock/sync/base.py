@@ -30,8 +30,8 @@ from typing import TYPE_CHECKING, Any
 
 from .._codec import FrameReader, FrameWriter
 from ..asyncio.base import Marks, queue_marks
-from ..constants import OP_BINARY, OP_CLOSE, OP_PING, OP_PONG
-from ..exceptions import ConnectionClosed
+from ..constants import MAX_CONTROL_RATE, OP_BINARY, OP_CLOSE, OP_PING, OP_PONG
+from ..exceptions import ConnectionClosed, Failure, fail
 from ..frames import CloseCode
 from ..protocol import CLOSED, OPEN, Protocol, State
 from ..typing import BytesLike
@@ -51,7 +51,7 @@ Event = tuple[int, Any, Any]
 # take; larger while a large message comes in, which is one message however it ends.
 READ_SIZE = 16384
 LARGE_READ_SIZE = 262144
-# With extensions: a few bytes may become a message of the largest size.
+# With extensions, always: a few bytes may become a message of the largest size.
 COMPRESSED_READ_SIZE = 8192
 
 # Bytes read without anybody receiving at which reading stops although the queue has
@@ -88,6 +88,7 @@ class ConnectionBase(ConnectionInfo):
         ping_timeout: float | None = 20,
         close_timeout: float | None = 10,
         max_queue: Marks = 16,
+        max_control_rate: int | None = MAX_CONTROL_RATE,
     ) -> None:
         super().__init__(sock, protocol)
         self.ping_interval = ping_interval
@@ -115,6 +116,10 @@ class ConnectionBase(ConnectionInfo):
         self._writer: FrameWriter | None = None
         self._feed: Callable[[BytesLike], Iterable[Event]] = _ignore
         self._sizes = self._small = (READ_SIZE,)
+        self._large = (LARGE_READ_SIZE,)
+        self._max_controls = max_control_rate
+        self._controls_left = 0  # until the clock is looked at
+        self._controls_since: float | None = None
         self._ahead = 0  # bytes read that nobody asked for
         self._judged = False  # whether an error of the reader was seen
 
@@ -151,7 +156,7 @@ class ConnectionBase(ConnectionInfo):
         self._writer = protocol.make_writer()
         self._feed = reader.feed
         if protocol.extensions:
-            self._sizes = self._small = (COMPRESSED_READ_SIZE,)
+            self._sizes = self._small = self._large = (COMPRESSED_READ_SIZE,)
         self.is_open = self.opened = True
         if rest:
             with self._reading:
@@ -208,7 +213,7 @@ class ConnectionBase(ConnectionInfo):
             if pieces and reader is not None and reader.has_fragments:
                 break
             if reader is not None and reader.in_message:
-                self._sizes = (LARGE_READ_SIZE,)
+                self._sizes = self._large
             if deadline is not None and not stream.wait_readable(deadline.left()):
                 return False
         self._sizes = self._small
@@ -293,6 +298,11 @@ class ConnectionBase(ConnectionInfo):
 
     def take_control(self, opcode: int, payload: bytes) -> None:
         """See to a control frame; what there is to send becomes an action."""
+        if opcode != OP_CLOSE:
+            left = self._controls_left or self._count_controls()
+            if not left:
+                return
+            self._controls_left = left - 1
         if opcode == OP_PING:
             self._pongs.append(payload)
             self._has_actions = True
@@ -301,6 +311,27 @@ class ConnectionBase(ConnectionInfo):
         elif opcode == OP_CLOSE:
             self._feed = _ignore
             self._end_with(self._do_close_received, payload)
+
+    def _count_controls(self) -> int:
+        """Begin a second of control frames; fail when the last one is not over.
+
+        Returns:
+            How many may come in it.
+        """
+        limit = self._max_controls
+        now = monotonic()
+        if limit is None:
+            return 1
+        if self._controls_since is None or now - self._controls_since >= 1:
+            self._controls_since = now
+            return limit
+        if not self._judged:
+            self._judged = True
+            self._feed = _ignore
+            self._end_with(
+                self._do_fail_reader, fail(Failure.CONTROL_RATE, limit=limit)
+            )
+        return 0
 
     def read_idle(self) -> bool | None:
         """Read what is there, for the watcher.

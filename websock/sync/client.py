@@ -10,11 +10,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from ..asyncio.base import Marks, queue_marks
+from ..asyncio.base import MAX_QUEUE_BYTES, Marks, flow_options, queue_marks
 from ..asyncio.checks import check_callables, check_limits
 from ..asyncio.options import check_socket, check_tls
 from ..client import ClientProtocol, backoff, process_exception
-from ..constants import DEFAULT_MAX_SIZE, MAX_REDIRECTS
+from ..constants import (
+    DEFAULT_MAX_SIZE,
+    MAX_CONTROL_RATE,
+    MAX_FRAGMENTS,
+    MAX_REDIRECTS,
+)
 from ..datastructures import Headers, HeadersLike
 from ..exceptions import SecurityError
 from ..extensions.permessage_deflate import enable_client_permessage_deflate
@@ -185,6 +190,8 @@ class reconnect:
         max_queue: Marks = 16,
         logger: LoggerLike | None = None,
         create_connection: Callable[..., ClientConnection] | None = None,
+        max_fragments: int | None = MAX_FRAGMENTS,
+        max_control_rate: int | None = MAX_CONTROL_RATE,
         **kwargs: Any,
     ) -> None:
         self.uri = uri
@@ -220,6 +227,7 @@ class reconnect:
                 "close_timeout": close_timeout,
             },
             max_size,
+            max_fragments,
         )
         check_callables(
             process_exception=process_exception,
@@ -241,12 +249,14 @@ class reconnect:
             "subprotocols": subprotocols,
             "max_size": max_size,
             "logger": self.logger,
+            "max_fragments": max_fragments,
         }
         self.connection_kwargs: dict[str, Any] = {
             "ping_interval": ping_interval,
             "ping_timeout": ping_timeout,
             "close_timeout": close_timeout,
             "max_queue": max_queue,
+            **flow_options(MAX_QUEUE_BYTES, None, max_control_rate),
         }
         self._hop = uri  # URI of the current attempt: differs after a redirect
 
@@ -478,6 +488,8 @@ def connect(
     logger: LoggerLike | None = None,
     create_connection: Callable[..., ClientConnection] | None = None,
     legacy: bool | None = None,
+    max_fragments: int | None = MAX_FRAGMENTS,
+    max_control_rate: int | None = MAX_CONTROL_RATE,
     **kwargs: Any,
 ) -> ClientConnection | reconnect:
     """Connect to the WebSocket server at ``uri``.
@@ -526,6 +538,9 @@ def connect(
             :class:`ClientConnection`, or a function with the same arguments.
         legacy: ``False`` returns a :class:`reconnect`, which iterates over
             connections, instead of a connection, which iterates over messages.
+        max_fragments: Fragments of an incoming message at most; ``None`` for no limit.
+        max_control_rate: Pings and pongs from a peer in a second at most; ``None`` for
+            no limit. One that sends more is closed with code 1008.
         **kwargs: Options of the network connection, as for
             ``socket.create_connection()``: ``address``, a host and a port to connect
             to instead of those of ``uri``; ``source_address``; ``timeout``, seconds
@@ -562,6 +577,8 @@ def connect(
         max_queue=max_queue,
         logger=logger,
         create_connection=create_connection,
+        max_fragments=max_fragments,
+        max_control_rate=max_control_rate,
         **kwargs,
     )
     return connecting if legacy is False else connecting.connect()

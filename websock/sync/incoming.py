@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..asyncio.base import Marks
+from ..constants import MAX_CONTROL_RATE
 from ..exceptions import InvalidHandshake, InvalidState
 from ..http11 import SERVER, Request, Response
 from ..protocol import CONNECTING, OPEN
@@ -61,6 +62,7 @@ class ServerConnection(Connection):
         ping_timeout: float | None = 20,
         close_timeout: float | None = 10,
         max_queue: Marks = 16,
+        max_control_rate: int | None = MAX_CONTROL_RATE,
     ) -> None:
         super().__init__(
             sock,
@@ -69,6 +71,7 @@ class ServerConnection(Connection):
             ping_timeout=ping_timeout,
             close_timeout=close_timeout,
             max_queue=max_queue,
+            max_control_rate=max_control_rate,
         )
         self.server = server
         self._opening = threading.Lock()  # against being interrupted while closed

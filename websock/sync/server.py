@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from ..asyncio.base import Marks, queue_marks
+from ..asyncio.base import MAX_QUEUE_BYTES, Marks, flow_options, queue_marks
 from ..asyncio.checks import (
     check_callables,
     check_hosts,
@@ -23,7 +23,7 @@ from ..asyncio.checks import (
 )
 from ..asyncio.options import check_socket
 from ..asyncio.sockets import set_nodelay
-from ..constants import DEFAULT_MAX_SIZE
+from ..constants import DEFAULT_MAX_SIZE, MAX_CONTROL_RATE, MAX_FRAGMENTS
 from ..exceptions import ConnectionClosed
 from ..extensions.permessage_deflate import enable_server_permessage_deflate
 from ..frames import Close, CloseCode
@@ -379,6 +379,8 @@ def serve(
     logger: LoggerLike | None = None,
     create_connection: Callable[..., ServerConnection] | None = None,
     hosts: Sequence[re.Pattern[str] | str] | None = None,
+    max_fragments: int | None = MAX_FRAGMENTS,
+    max_control_rate: int | None = MAX_CONTROL_RATE,
     **kwargs: Any,
 ) -> Server:
     """Make a WebSocket server, which listens from here on.
@@ -427,6 +429,9 @@ def serve(
             Text without a port stands for any port, expressions match in full what
             comes before the port.  Other requests get 421.  It keeps pages of other
             sites out that have their own name resolve to this server (DNS rebinding).
+        max_fragments: Fragments of an incoming message at most; ``None`` for no limit.
+        max_control_rate: Pings and pongs from a peer in a second at most; ``None`` for
+            no limit. One that sends more is closed with code 1008.
         **kwargs: Other arguments of ``socket.create_server()``: ``family``,
             ``backlog``, ``reuse_port``, ``dualstack_ipv6``.
 
@@ -460,8 +465,10 @@ def serve(
             "close_timeout": close_timeout,
         },
         max_size,
+        max_fragments,
     )
     queue_marks(max_queue)
+    more = flow_options(MAX_QUEUE_BYTES, None, max_control_rate)
     if ssl is not None:
         import ssl as ssl_module
 
@@ -486,6 +493,7 @@ def serve(
             select_subprotocol=select,
             max_size=max_size,
             logger=server.logger,
+            max_fragments=max_fragments,
         )
         protocol.hosts = hosts
         protocol.may_log = server.log_limit.allows
@@ -497,6 +505,7 @@ def serve(
             ping_timeout=ping_timeout,
             close_timeout=close_timeout,
             max_queue=max_queue,
+            **more,
         )
         return connection
 
