@@ -59,6 +59,7 @@ LAYERS: dict[str, int] = {
     "_stream": 3,
     "_stream_py": 3,
     "_stream_c": 3,
+    "admission": 3,
     "timers": 3,
     "log_limit": 3,
     # L4: what people see.

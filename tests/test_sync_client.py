@@ -44,16 +44,24 @@ from websock.sync.client import ClientConnection, connect, reconnect
 tls = tls_fixture()
 
 
+# Arguments that only this library has.
+MORE = {
+    "hosts",
+    "max_fragments",
+    "max_control_rate",
+    "max_connections",
+    "max_connections_per_address",
+}
+
+
 @pytest.mark.parametrize("module", ["client", "server", "router"])
 def test_the_names_and_parameters_are_those_of_websockets(module: str) -> None:
     theirs = getattr(websockets.sync, module)
     ours = getattr(websock.sync, module)
     for name in theirs.__all__:
         expected, found = getattr(theirs, name), getattr(ours, name)
-        added = {"hosts"} if name == "serve" else set()
-        assert [p for p in inspect.signature(found).parameters if p not in added] == (
-            list(inspect.signature(expected).parameters)
-        ), name
+        names = [n for n in inspect.signature(found).parameters if n not in MORE]
+        assert names == list(inspect.signature(expected).parameters), name
     for name in ("recv", "recv_streaming", "send", "ping", "pong", "close"):
         expected = inspect.signature(getattr(theirs_connection(), name))
         found = inspect.signature(getattr(ClientConnection, name))

@@ -81,6 +81,21 @@ def accept_connections(listening, int limit):
     return accepted, None
 
 
+def accepted_address(accepted):
+    """Return the address of who was accepted; see ``_loop_py``."""
+    cdef bytes raw = accepted[1]
+    cdef char text[46]
+    cdef unsigned long numbers[3]
+    if ws_sock_parts(<const uint8_t *>raw, <size_t>len(raw), text, numbers) == 0:
+        return None
+    return ((<bytes>text).decode("ascii"), numbers[0])
+
+
+def accepted_socket(accepted):
+    """Make what ``accept_connections()`` gave a socket; see ``_loop_py``."""
+    return socket.socket(fileno=accepted[0])
+
+
 def close_accepted(accepted):
     """Close what ``accept_connections()`` gave and nobody took."""
     ws_sock_close(accepted[0])

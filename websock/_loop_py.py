@@ -23,6 +23,8 @@ __all__ = [
     "LoopSocket",
     "LoopState",
     "accept_connections",
+    "accepted_address",
+    "accepted_socket",
     "close_accepted",
     "loop_state",
 ]
@@ -65,6 +67,17 @@ def accept_connections(
             continue
         accepted.append((sock, address))
     return accepted, None
+
+
+def accepted_address(accepted: Accepted) -> Any:
+    """Return the address of who was accepted."""
+    return accepted[1]
+
+
+def accepted_socket(accepted: Accepted) -> socket.socket:
+    """Make what ``accept_connections()`` gave a socket, which is the caller's."""
+    sock: socket.socket = accepted[0]
+    return sock
 
 
 def close_accepted(accepted: Accepted) -> None:

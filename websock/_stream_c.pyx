@@ -32,13 +32,21 @@ from ._loop_c cimport READ_SIZE, LoopState
 from time import monotonic
 
 from ._channel_c import send_to_many
-from ._loop_c import accept_connections, close_accepted, loop_state
+from ._loop_c import (
+    accept_connections,
+    accepted_address,
+    accepted_socket,
+    close_accepted,
+    loop_state,
+)
 from .exceptions import Failure, InternalError, fail
 
 __all__ = [
     "Accepted",
     "Stream",
     "accept_connections",
+    "accepted_address",
+    "accepted_socket",
     "close_accepted",
     "loop_state",
     "send_to_many",

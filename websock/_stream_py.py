@@ -29,6 +29,8 @@ from ._loop_py import (
     READ_SIZE,
     Accepted,
     accept_connections,
+    accepted_address,
+    accepted_socket,
     close_accepted,
     loop_state,
 )
@@ -47,6 +49,8 @@ __all__ = [
     "Accepted",
     "Stream",
     "accept_connections",
+    "accepted_address",
+    "accepted_socket",
     "close_accepted",
     "loop_state",
     "send_to_many",

@@ -65,6 +65,7 @@ class ServerStats:
         connections: Connections that are open.
         connections_total: Connections that were opened.
         handshakes_failed: Connections that ended without being opened.
+        connections_refused: Connections that found no room, see ``max_connections``.
         messages_received: Messages that arrived whole, on all of them.
         payload_received: Bytes of payload in them, decompressed.
         bytes_received: Bytes that arrived.
@@ -81,6 +82,7 @@ class ServerStats:
     connections: int
     connections_total: int
     handshakes_failed: int
+    connections_refused: int
     messages_received: int
     payload_received: int
     bytes_received: int

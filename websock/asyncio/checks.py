@@ -15,6 +15,7 @@ from .options import check_socket
 
 __all__ = [
     "check_callables",
+    "check_counts",
     "check_hosts",
     "check_limits",
     "check_listening",
@@ -82,6 +83,24 @@ def check_limits(
         raise ValueError(
             f"max_fragments must be between 1 and 2**63-1: {max_fragments}"
         )
+
+
+def check_counts(**arguments: int | None) -> None:
+    """Check arguments that are numbers of connections, or ``None``.
+
+    Raises:
+        TypeError: When one is no number.
+        ValueError: When one is below 1.
+    """
+    for name, value in arguments.items():
+        if value is None:
+            continue
+        if not isinstance(value, int):
+            raise TypeError(
+                f"{name} must be an int or None, not {type(value).__name__}"
+            )
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1: {value}")
 
 
 def check_origins(origins: Any) -> None:

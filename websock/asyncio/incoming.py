@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Generator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._stream import loop_state
+from ..admission import REFUSAL, RETRY_AFTER, Ticket
 from ..constants import MAX_CONTROL_RATE
 from ..exceptions import InvalidHandshake, InvalidState
 from ..http11 import Request, Response
@@ -50,6 +51,7 @@ class ServerConnection(Connection):
         "handler",
         "handler_kwargs",
         "server",
+        "ticket",
         "username",
     )
 
@@ -85,6 +87,8 @@ class ServerConnection(Connection):
         self.server = server
         self.accepted_at: float | None = None
         """The loop's time when it was accepted, if TLS came before the request."""
+        self.ticket: Ticket | None = None
+        """That it was let in, on a server with ``max_connections``."""
         self._handshake_task: asyncio.Task[None] | None = None
         self._first_ping_at: float | None = None
         self.username: str
@@ -142,6 +146,13 @@ class ServerConnection(Connection):
         if self.protocol.handshake_exc is None:
             self.protocol.handshake_exc = InvalidHandshake(text.strip(".\n").lower())
         self._respond(self.protocol.reject(status, text))
+
+    def turn_away(self) -> None:
+        """Refuse a connection for which there is no room."""
+        self.protocol.handshake_exc = InvalidHandshake("too many connections")
+        response = self.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, REFUSAL)
+        response.headers["Retry-After"] = RETRY_AFTER
+        self._respond(response)
 
     def handshake_received(self, data: bytes) -> bytes:
         """Take input of the opening handshake; return what follows it."""

@@ -15,8 +15,15 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .._stream import accept_connections, close_accepted
-from .tls import create_tls_server
+from .._stream import (
+    Accepted,
+    accept_connections,
+    accepted_address,
+    accepted_socket,
+    close_accepted,
+)
+from ..admission import Ticket, turn_away
+from .tls import accept_tls, create_tls_server
 
 if TYPE_CHECKING:
     from .server import Server, ServerConnection
@@ -36,7 +43,7 @@ class Listening:
     Args:
         loop: The event loop.
         factory: Makes a connection, given the server.
-        own_sockets: Whether to accept here, or to leave it to the loop.
+        own_sockets: Whether connections can own their sockets here.
 
     The others are arguments of ``loop.create_server()`` and
     ``loop.create_unix_server()``, which were checked.
@@ -63,8 +70,10 @@ class Listening:
     ) -> None:
         self._loop = loop
         self._factory = factory
-        self._own = own_sockets
         self._ssl = {k: v for k, v in kwargs.items() if v is not None}
+        self._can_own = own_sockets
+        # Whether connections are accepted here, or by the loop.
+        self._own = own_sockets and not self._ssl
         self._backlog = backlog
         self._keep_alive = keep_alive
         self._unix = unix
@@ -72,6 +81,7 @@ class Listening:
         self._inode: int | None = None
         self._server: Server | None = None
         self._inner: list[asyncio.Server] = []
+        self._opening: set[asyncio.Task[None]] = set()  # handshakes of TLS
         self._sockets: list[socket.socket] = []
         self._retry: asyncio.TimerHandle | None = None
         self._serving = False
@@ -197,6 +207,8 @@ class Listening:
             return
         self._server = server
         self._serving = True
+        if server.admission is not None:
+            self._own = self._can_own  # who is refused gets no handshake of TLS
         try:
             for sock in self._sockets:
                 if self._keep_alive:
@@ -233,12 +245,24 @@ class Listening:
         assert server is not None
         accepted, exc = accept_connections(listening, MAX_ACCEPTS)
         for item in accepted:
+            ticket: Ticket | None = None
+            if server.admission is not None:
+                ticket = server.admission.enter(accepted_address(item))
+                if ticket is None:
+                    turn_away(accepted_socket(item), server.admission.answer)
+                    continue
             try:
                 connection = self._factory(server)
+                connection.ticket = ticket
+                if self._ssl:
+                    self._begin_tls(connection, item)
+                    continue
                 connection.attach_accepted(item)
             except Exception:
                 server.logger.exception("cannot make a connection")
                 close_accepted(item)
+                if ticket is not None:
+                    ticket.give_back()
                 continue
             server.add_connection(connection)
         if exc is not None:
@@ -249,6 +273,30 @@ class Listening:
                     ACCEPT_RETRY_DELAY, self._accept_again
                 )
         return len(accepted)
+
+    def _begin_tls(self, connection: ServerConnection, item: Accepted) -> None:
+        connection.accepted_at = self._loop.time()
+        socks = [accepted_socket(item)]
+        opening = self._loop.create_task(self._open_tls(connection, socks))
+        self._opening.add(opening)
+
+        def done(task: asyncio.Task[None]) -> None:
+            self._opening.discard(task)
+            if socks:
+                socks.pop().close()  # it was cancelled before it began
+            if connection.ticket is not None and connection.io is None:
+                connection.ticket.give_back()
+
+        opening.add_done_callback(done)
+        connection.server.add_task(opening)
+
+    async def _open_tls(
+        self, connection: ServerConnection, socks: list[socket.socket]
+    ) -> None:
+        try:
+            await accept_tls(self._loop, lambda: connection, socks.pop(), **self._ssl)
+        except OSError as exc:
+            connection.server.logger.debug("TLS handshake failed: %s", exc)
 
     def _accept_again(self) -> None:
         self._retry = None
@@ -279,6 +327,8 @@ class Listening:
             self._retry = None
         for inner in self._inner:
             inner.close()
+        for opening in self._opening:
+            opening.cancel()
         for sock in self._sockets:
             if self._own and sock.fileno() >= 0:
                 self._loop.remove_reader(sock.fileno())

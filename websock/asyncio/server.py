@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from ..admission import Admission, make_admission
 from ..constants import DEFAULT_MAX_SIZE, MAX_CONTROL_RATE, MAX_FRAGMENTS
 from ..exceptions import ConnectionClosed
 from ..extensions.base import ServerExtensionFactory
@@ -31,6 +32,7 @@ from .auth import basic_auth
 from .base import MAX_QUEUE_BYTES, flow_options
 from .checks import (
     check_callables,
+    check_counts,
     check_hosts,
     check_limits,
     check_listening,
@@ -106,6 +108,7 @@ class Server:
         server_header: str | None = SERVER,
         open_timeout: float | None = 10,
         logger: LoggerLike | None = None,
+        admission: tuple[int | None, int | None, bool] = (None, None, True),
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.handler = handler
@@ -116,6 +119,10 @@ class Server:
         self.open_timeout = open_timeout
         self.logger = logging.getLogger("websock.server") if logger is None else logger
         self.log_limit = LogLimit(self.logger)
+        most, most_per_address, is_plain = admission
+        self.admission: Admission | None = make_admission(
+            most, most_per_address, self.logger, is_plain
+        )
         self.all_connections: set[ServerConnection] = set()
         self.handler_tasks: set[asyncio.Task[None]] = set()
         self._totals = [0] * len(_TOTALS)  # of connections that are closed
@@ -134,10 +141,17 @@ class Server:
             if connection.accepted_at is not None:
                 seconds -= self.loop.time() - connection.accepted_at
             connection.time_opening(seconds)
+        if self.admission is not None and connection.ticket is None:
+            # Somebody else has accepted it: the loop, or an HTTP server.
+            connection.ticket = self.admission.enter(connection.remote_address)
+            if connection.ticket is None:
+                connection.turn_away()
 
     def remove_connection(self, connection: ServerConnection) -> None:
         """Forget a connection that is closed."""
         self.all_connections.discard(connection)
+        if connection.ticket is not None:
+            connection.ticket.give_back()
         self._totals[0 if connection.was_opened else 1] += 1
         for number, count in enumerate(_counts(connection), 2):
             self._totals[number] += count
@@ -221,6 +235,9 @@ class Server:
         return ServerStats(
             connections=sum(connection.is_open for connection in connections),
             **dict(zip(_TOTALS, totals, strict=True)),
+            connections_refused=(
+                0 if self.admission is None else self.admission.refused
+            ),
             queued=sum(connection.queued for connection in connections),
             buffered=sum(connection.buffered_amount for connection in connections),
             latency=sum(latencies) / len(latencies),
@@ -473,6 +490,11 @@ class serve:
         max_fragments: Fragments of an incoming message at most; ``None`` for no limit.
         max_control_rate: Pings and pongs from a peer in a second at most; ``None`` for
             no limit. One that sends more is closed with code 1008.
+        max_connections: Connections at once, those in a handshake included; ``None``
+            for no limit. Others are answered with 503, or with TLS just closed.
+        max_connections_per_address: The same for connections from one address, or for
+            IPv6 from one network of 64 bits. It is of no use behind a proxy, whose
+            address all have, and for Unix sockets, where there is none.
         **kwargs: Other arguments of ``loop.create_server()``: ``ssl``, ``sock``,
             ``family``, ``backlog``, ``reuse_port``, ``start_serving`` ...
 
@@ -513,6 +535,8 @@ class serve:
         hosts: Sequence[re.Pattern[str] | str] | None = None,
         max_fragments: int | None = MAX_FRAGMENTS,
         max_control_rate: int | None = MAX_CONTROL_RATE,
+        max_connections: int | None = None,
+        max_connections_per_address: int | None = None,
         **kwargs: Any,
     ) -> None:
         if subprotocols is not None:
@@ -540,6 +564,10 @@ class serve:
             max_size,
             max_fragments,
         )
+        check_counts(
+            max_connections=max_connections,
+            max_connections_per_address=max_connections_per_address,
+        )
         queue_marks(max_queue)
         more = flow_options(max_queue_bytes, slow_consumer, max_control_rate)
         write_marks(write_limit)
@@ -554,6 +582,11 @@ class serve:
             "server_header": server_header,
             "open_timeout": open_timeout,
             "logger": logger,
+            "admission": (
+                max_connections,
+                max_connections_per_address,
+                kwargs.get("ssl") is None,
+            ),
         }
         self._start_serving = kwargs.pop("start_serving", True)
         if kwargs.get("ssl") is not None:
@@ -621,7 +654,7 @@ class serve:
         listening = Listening(
             loop,
             self._factory,
-            own_sockets=can_own_sockets(loop) and self._kwargs.get("ssl") is None,
+            own_sockets=can_own_sockets(loop),
             **self._kwargs,
         )
         await listening.bind()

@@ -25,7 +25,7 @@ else:
     except ImportError:  # not installed, or it refuses a sub-interpreter
         aiofastnet = None
 
-__all__ = ["create_tls_connection", "create_tls_server", "start_tls"]
+__all__ = ["accept_tls", "create_tls_connection", "create_tls_server", "start_tls"]
 
 # What asyncio does with the outer one of two TLS transports when the inner one fails
 # ended, up to 3.11.7 and 3.12.1, in a TypeError that took the place of the reason.
@@ -37,6 +37,23 @@ Factory = Callable[[], asyncio.BaseProtocol]
 def _is_faster(loop: asyncio.AbstractEventLoop, context: object) -> bool:
     """Whether aiofastnet makes a connection's or a server's transports."""
     return aiofastnet is not None and context is not None and can_own_sockets(loop)
+
+
+async def accept_tls(
+    loop: asyncio.AbstractEventLoop, factory: Factory, sock: socket.socket, **tls: Any
+) -> None:
+    """Begin TLS, as a server, on a socket that was accepted.
+
+    Args:
+        loop: The event loop.
+        factory: Makes the protocol.
+        sock: The socket, which is the transport's from here on.
+        **tls: The arguments of ``loop.connect_accepted_socket()`` about TLS.
+    """
+    if _is_faster(loop, tls.get("ssl")):
+        await aiofastnet.connect_accepted_socket(loop, factory, sock, **tls)
+    else:
+        await loop.connect_accepted_socket(factory, sock, **tls)
 
 
 async def create_tls_connection(

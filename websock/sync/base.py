@@ -818,8 +818,10 @@ class ConnectionBase(ConnectionInfo):
     def _ping_timed_out(self) -> None:
         if not self.is_open:
             return
-        if self.is_paused:
-            # The answer may be there, behind messages that the program does not take.
+        blocked = bool(self._unsent) or self._sending.locked()
+        if self.is_paused and not blocked:
+            # The answer may be there, behind messages that the program does not take;
+            # but that is the fault of the peer if the program waits for it to read.
             assert self.ping_timeout is not None
             self._timer = self._watcher.call_later(
                 self.ping_timeout, self._ping_timed_out
@@ -827,7 +829,6 @@ class ConnectionBase(ConnectionInfo):
             return
         if self.debug:
             self.logger.debug("- timed out waiting for keepalive pong")
-        blocked = bool(self._unsent) or self._sending.locked()
         self.fail(CloseCode.INTERNAL_ERROR, "keepalive ping timeout")
         if blocked:
             # The peer does not read: a close frame would wait for ever.

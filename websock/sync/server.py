@@ -13,9 +13,11 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from ..admission import Admission, Ticket, make_admission, turn_away
 from ..asyncio.base import MAX_QUEUE_BYTES, Marks, flow_options, queue_marks
 from ..asyncio.checks import (
     check_callables,
+    check_counts,
     check_hosts,
     check_limits,
     check_origins,
@@ -78,6 +80,7 @@ class Server:
         socket: Listening socket.
         logger: Logger of the server.
         log_limit: Limit on the lines that peers can have logged.
+        admission: Counts the connections, if there is a limit to their number.
         lock: Guards the two sets.
         all_connections: Connections that were opened and have not been closed.
         handler_threads: Threads that serve a connection.
@@ -95,6 +98,7 @@ class Server:
         self.handler = handler
         self.logger = logging.getLogger("websock.server") if logger is None else logger
         self.log_limit = LogLimit(self.logger)
+        self.admission: Admission | None = None
         # A signal handler may call shutdown() in the thread that holds it.
         self.lock = threading.RLock()
         self.all_connections: set[ServerConnection] = set()
@@ -114,6 +118,11 @@ class Server:
         """Connections that are open; made anew at each access."""
         with self.lock:
             return {c for c in self.all_connections if c.protocol.state is OPEN}
+
+    @property
+    def connections_refused(self) -> int:
+        """Connections that found no room, see ``max_connections``."""
+        return 0 if self.admission is None else self.admission.refused
 
     def fileno(self) -> int:
         """Return the file descriptor of the listening socket."""
@@ -173,20 +182,31 @@ class Server:
                 # No file descriptor is left, or no memory, or the network is down.
                 self.logger.error("cannot accept: %s; waiting", exc.strerror)
                 return False
+            ticket: Ticket | None = None
+            if self.admission is not None:
+                ticket = self.admission.enter(address)
+                if ticket is None:
+                    turn_away(sock, self.admission.answer)
+                    continue
             try:
-                self._start_handler(sock, address)
-            except RuntimeError as exc:
+                self._start_handler(sock, address, ticket)
+            except BaseException as exc:
+                sock.close()
+                if ticket is not None:
+                    ticket.give_back()
+                if not isinstance(exc, RuntimeError):
+                    raise
                 self.logger.error("cannot accept: %s; waiting", exc)
-                sock.close()
                 return False
-            except BaseException:
-                sock.close()
-                raise
         return True
 
-    def _start_handler(self, sock: socket.socket, address: Any) -> None:
+    def _start_handler(
+        self, sock: socket.socket, address: Any, ticket: Ticket | None
+    ) -> None:
         # Not a daemon: shutdown() waits for it in any case.
-        thread = threading.Thread(target=self._run_handler, args=(sock, address))
+        thread = threading.Thread(
+            target=self._run_handler, args=(sock, address, ticket)
+        )
         with self.lock:
             self.handler_threads.add(thread)
         try:
@@ -196,13 +216,17 @@ class Server:
                 self.handler_threads.discard(thread)
             raise
 
-    def _run_handler(self, sock: socket.socket, address: Any) -> None:
+    def _run_handler(
+        self, sock: socket.socket, address: Any, ticket: Ticket | None
+    ) -> None:
         try:
             self.handler(sock, address)
         except Exception:
             self.logger.exception("cannot handle a connection")
         finally:
             sock.close()
+            if ticket is not None:
+                ticket.give_back()
             with self.lock:
                 self.handler_threads.discard(threading.current_thread())
 
@@ -381,6 +405,8 @@ def serve(
     hosts: Sequence[re.Pattern[str] | str] | None = None,
     max_fragments: int | None = MAX_FRAGMENTS,
     max_control_rate: int | None = MAX_CONTROL_RATE,
+    max_connections: int | None = None,
+    max_connections_per_address: int | None = None,
     **kwargs: Any,
 ) -> Server:
     """Make a WebSocket server, which listens from here on.
@@ -432,6 +458,11 @@ def serve(
         max_fragments: Fragments of an incoming message at most; ``None`` for no limit.
         max_control_rate: Pings and pongs from a peer in a second at most; ``None`` for
             no limit. One that sends more is closed with code 1008.
+        max_connections: Connections at once, those in a handshake included; ``None``
+            for no limit. Others are answered with 503, or with TLS just closed.
+        max_connections_per_address: The same for connections from one address, or for
+            IPv6 from one network of 64 bits. It is of no use behind a proxy, whose
+            address all have, and for Unix sockets, where there is none.
         **kwargs: Other arguments of ``socket.create_server()``: ``family``,
             ``backlog``, ``reuse_port``, ``dualstack_ipv6``.
 
@@ -468,6 +499,10 @@ def serve(
         max_fragments,
     )
     queue_marks(max_queue)
+    check_counts(
+        max_connections=max_connections,
+        max_connections_per_address=max_connections_per_address,
+    )
     more = flow_options(MAX_QUEUE_BYTES, None, max_control_rate)
     if ssl is not None:
         import ssl as ssl_module
@@ -570,6 +605,12 @@ def serve(
     unix = bool(kwargs.get("unix"))
     listening = make_socket(host, port, sock, kwargs)
     server = Server(listening, handle, logger)
+    server.admission = make_admission(
+        max_connections,
+        max_connections_per_address,
+        server.logger,
+        is_plain=ssl is None,
+    )
     if unix and sock is None and _is_file(kwargs["path"]):
         server.unlink_later(kwargs["path"])
     return server
