@@ -20,8 +20,8 @@ EXT_ENV = WEBSOCK_PURE= WEBSOCK_REQUIRE_EXT=1
 BACKEND_ENV = $(if $(filter ext,$(BACKEND)),$(EXT_ENV),$(PURE_ENV))
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test test-pure check csrc asan sanitize annotate conformance interop \
-	browser hosts applications fuzz leaks bench soak wheel docs clean distclean
+.PHONY: help dev demo test test-pure hostile check csrc asan sanitize annotate conformance \
+	interop browser hosts applications fuzz leaks bench soak wheel docs clean distclean
 
 help:
 	@echo 'make demo         a server, a page, a client and a figure (KEEP=1: stays up)'
@@ -35,6 +35,7 @@ help:
 	@echo 'make leaks        memory stays flat, both backends   (SCALE=100; default: 20)'
 	@echo 'make annotate     the Cython report, in build/annotate'
 	@echo 'make conformance  the Autobahn test suite            (ARGS=--fast: minutes)'
+	@echo 'make hostile      hostile peers against every API'
 	@echo 'make interop      against websockets, aiohttp, picows, tornado and ws'
 	@echo 'make browser      against the WebSocket of Chromium, in a headless one'
 	@echo 'make hosts        the tests of other libraries, with the speed-ups in them'
@@ -110,6 +111,12 @@ test: dev
 
 test-pure: dev
 	@$(PURE_ENV) $(PYTEST) --no-ext $(ARGS)
+
+hostile: dev
+	@$(PURE_ENV) $(PYTEST) --no-ext --every-api tests/hostile -q $(ARGS)
+	@if [ "$(BACKEND)" = ext ]; then \
+		$(EXT_ENV) $(PYTEST) --every-api tests/hostile $(ARGS); \
+	fi
 
 interop: dev
 	@$(BACKEND_ENV) $(PYTEST) -m interop $(ARGS)

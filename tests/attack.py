@@ -46,6 +46,8 @@ SECRET = b"c0ffee-of-the-peer"
 
 SERVERS = ["coroutine", "listener", "events", "sync", "uvicorn"]
 CLIENTS = ["client", "client-listener", "client-events", "client-sync"]
+# Those that are attacked each time; the others with --every-api.
+CORE = ("coroutine", "sync", "client")
 DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate"
 
 # Lines that every connection has.
@@ -79,20 +81,28 @@ async def asgi_echo(scope: Any, receive: Any, send: Any) -> None:
             await send({**event, "type": "websocket.send"})
 
 
-class Raw:
+class Maker:
+    """Builds frames as one side has to."""
+
+    def __init__(self, masks: bool) -> None:
+        self.masks = masks
+
+    def frame(self, opcode: int, payload: bytes = b"", **kwargs: Any) -> bytes:
+        """Build a frame: masked from a client, unless ``mask`` says something else."""
+        kwargs.setdefault("mask", MASK if self.masks else None)
+        return frame(opcode, payload, **kwargs)
+
+
+class Raw(Maker):
     """A connection of a peer that sends whatever it wants."""
 
     def __init__(self, sock: socket.socket, masks: bool) -> None:
+        super().__init__(masks)
         sock.settimeout(PATIENCE)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sock.family != getattr(socket, "AF_UNIX", None):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock = sock
-        self.masks = masks
         self.buffer = b""
-
-    def frame(self, opcode: int, payload: bytes = b"", **kwargs: Any) -> bytes:
-        """Build a frame as this side has to: masked from a client."""
-        kwargs.setdefault("mask", MASK if self.masks else None)
-        return frame(opcode, payload, **kwargs)
 
     def send(self, *pieces: bytes) -> None:
         """Send all, or as much as the other end takes before it closes."""
@@ -397,10 +407,15 @@ def bounded(memory: int) -> Iterator[None]:
     assert peak < memory, f"{peak} bytes"
 
 
-def victim_fixture(*apis: str, **options: Any) -> Any:
+def victim_fixture(*apis: str, core: tuple[str, ...] = CORE, **options: Any) -> Any:
     """Make a fixture: a victim for each API, for all tests of a module."""
 
-    @pytest.fixture(scope="module", params=apis)
+    marked = [
+        pytest.param(api, marks=() if api in core else pytest.mark.every_api)
+        for api in apis
+    ]
+
+    @pytest.fixture(scope="module", params=marked)
     def victim(request: pytest.FixtureRequest) -> Iterator[Victim]:
         if request.param == "uvicorn":
             pytest.importorskip("uvicorn")

@@ -57,6 +57,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="leave out the tests of the compiled modules",
     )
+    parser.addoption(
+        "--every-api",
+        action="store_true",
+        help="attack every API, not only the three that the others are made of",
+    )
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -72,11 +77,15 @@ def pytest_collection_modifyitems(
     for item in items:
         if "impl" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.twins)
-    if not config.getoption("--no-ext"):
-        return
+    names = []
+    if config.getoption("--no-ext"):
+        names.append("ext")
+    if not config.getoption("--every-api"):
+        names.append("every_api")
     kept, left_out = [], []
     for item in items:
-        (left_out if item.get_closest_marker("ext") else kept).append(item)
+        marked = any(item.get_closest_marker(name) for name in names)
+        (left_out if marked else kept).append(item)
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = kept
