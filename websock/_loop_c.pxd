@@ -28,6 +28,7 @@ cdef class LoopState:
     cdef long poll_sum                      # the sum of the numbers
     cdef readonly object wheel
 
+    cdef double now(self) except -1
     cdef object view(self)
     cdef int end_turn_later(self, object loop) except -1
     cdef int open_poller(self, object loop) except -1

@@ -12,6 +12,7 @@ import contextvars
 import os
 import socket
 import threading
+from time import monotonic
 
 from cpython.buffer cimport PyBUF_WRITE
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -182,6 +183,10 @@ cdef class LoopState:
             ws_sock_close(self.poll_fd)
         PyMem_Free(self.read_buffer)
         PyMem_Free(self.cork)
+
+    cdef double now(self) except -1:
+        """Return seconds of a clock that only goes on."""
+        return monotonic()
 
     cdef object view(self):
         if self.read_view is None:

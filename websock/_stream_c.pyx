@@ -29,8 +29,6 @@ from ._csrc cimport WS_SOCK_AGAIN, ws_iovec, ws_sock_readv, ws_sock_recv
 from ._inbox_c cimport PIECES, Inbox
 from ._loop_c cimport READ_SIZE, LoopState
 
-from time import monotonic
-
 from ._channel_c import send_to_many
 from ._loop_c import (
     accept_connections,
@@ -108,7 +106,7 @@ cdef class Stream(Inbox):
         max_controls=None,
     ):
         """Set up; call once, before anything else."""
-        self.max_controls = SIZE_MAX if max_controls is None else max_controls
+        self.max_controls = SIZE_MAX if max_controls is None else min(max_controls, SIZE_MAX)
         self.controls_since = -1
         self.init_channel(loop, write_marks)
         self.init_inbox(on_message, queue_marks, queue_size)
@@ -315,8 +313,8 @@ cdef class Stream(Inbox):
                 if self.fd < 0 or self.must_hold():
                     return 0
                 if reads == 0:
-                    until = <double>monotonic() + MAX_READ_TIME
-                elif <double>monotonic() > until:
+                    until = shared.now() + MAX_READ_TIME
+                elif shared.now() > until:
                     break
             elif got == 0:
                 self.unwatch()
@@ -507,7 +505,10 @@ cdef class Stream(Inbox):
                 except Exception as exc:
                     self.callback_failed(exc)
                 if self.sends != sends:
-                    self.answering()
+                    # Answers to a peer that does not read them must not pile up.
+                    self.answered = True
+                    if self.write_paused:
+                        self.held |= HOLD_FOR_WRITING
                 return 0
             if opcode == OP_CONT or reader.event_extra is not None:
                 payload = (payload, reader.event_extra, opcode == OP_CONT)
@@ -523,15 +524,6 @@ cdef class Stream(Inbox):
                 self.close_received(payload)
         return 0
 
-    cdef void answering(self) noexcept:
-        """The callback has sent something because of what was delivered.
-
-        Answers to a peer that does not read them must not pile up.
-        """
-        self.answered = True
-        if self.write_paused:
-            self.held |= HOLD_FOR_WRITING
-
     cdef int deliver_control(self, int opcode, object payload) except -1:
         """Deliver a ping or a pong, unless there are too many."""
         cdef unsigned long sends = self.sends
@@ -543,12 +535,15 @@ cdef class Stream(Inbox):
         else:
             self.pong_received(payload)
         if self.sends != sends and self.on_message is not None:
-            self.answering()
+            self.answered = True
+            if self.write_paused:
+                self.held |= HOLD_FOR_WRITING
         return 0
 
     cdef int may_have_controls(self) except -1:
         """Begin a second of control frames; fail when the last one is not over."""
-        cdef double now = monotonic()
+        cdef LoopState shared = self.shared
+        cdef double now = shared.now()
         if self.controls_since < 0 or now - self.controls_since >= 1:
             self.controls_since = now
             self.controls_left = self.max_controls

@@ -19,6 +19,7 @@ defended against, and where:
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -34,11 +35,14 @@ from attack import (
     TEXT,
     Raw,
     Victim,
+    echo,
     victim_fixture,
 )
 
+from websock import SlowConsumer
 from websock.asyncio.client import connect
 from websock.asyncio.server import serve
+from websock.events import WebSocketServer
 from websock.sync.client import connect as sync_connect
 from websock.sync.server import serve as sync_serve
 
@@ -317,6 +321,54 @@ def test_limits_that_make_no_sense(name: str, value: Any) -> None:
     ):
         with pytest.raises(ValueError, match=name):
             function(*args, **{name: value})  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("value", [2**63, 2**64, 2**100])
+def test_limits_without_end(value: int) -> None:
+    """What is more than fits into memory, or into a number in C, is no limit."""
+
+    async def main() -> None:
+        options: dict[str, Any] = {
+            "max_queue": value,
+            "max_queue_bytes": value,
+            "write_limit": value,
+            "max_control_rate": value,
+            "max_connections": value,
+        }
+        async with serve(echo, "127.0.0.1", 0, **options) as server:
+            port = server.sockets[0].getsockname()[1]
+            del options["max_connections"]
+            uri = f"ws://127.0.0.1:{port}/"
+            async with connect(uri, proxy=None, **options) as ws:
+                await (await ws.ping())
+                await ws.send("here")
+                assert await ws.recv() == "here"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_queue_bytes": 1000},
+        {"slow_consumer": SlowConsumer()},
+        {"max_fragments": 9},
+    ],
+    ids=str,
+)
+def test_limits_of_the_event_api(options: dict[str, Any]) -> None:
+    """It takes the options of ``serve()``, those about flow too."""
+
+    async def main() -> None:
+        server = WebSocketServer("127.0.0.1", 0, auto_accept=True, **options)
+        server.on("connect", lambda c: c.on("message", c.send))
+        async with server:
+            uri = f"ws://127.0.0.1:{server.port}/"
+            async with connect(uri, proxy=None) as ws:
+                await ws.send("here")
+                assert await ws.recv() == "here"
+
+    asyncio.run(main())
 
 
 # -- masks of our own ------------------------------------------------------------------
