@@ -46,7 +46,7 @@ def attributes(name: str) -> dict[tuple[str, ...], Any]:
             found[module_name, key] = value
             if isinstance(value, type) and value.__module__ == module_name:
                 found.update({(module_name, key, k): v for k, v in vars(value).items()})
-    return {key: value for key, value in found.items() if key[-1][:2] != "__"}
+    return {k: v for k, v in found.items() if k[-1][:2] != "__" or k[-1] == "__init__"}
 
 
 def changed(before: dict[Any, Any], after: dict[Any, Any]) -> list[Any]:

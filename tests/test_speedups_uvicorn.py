@@ -594,11 +594,17 @@ def test_client_is_lost() -> None:
         (b"\x81\x05hello", 1002),
         (frame(9, b"", fin=0), 1002),
         (b"\x82\xff" + (2**20).to_bytes(8, "big") + bytes(4), 1009),
-        (frame(1, b"one", fin=0) + b"\x80\xff" + (2**20).to_bytes(8, "big"), 1009),
+        (
+            frame(1, b"one", fin=0)
+            + b"\x80\xff"
+            + (2**20).to_bytes(8, "big")
+            + bytes(4),
+            1009,
+        ),
         (frame(0x41, b"rsv"), 1002),
         (frame(0, b"nothing"), 1002),
         (frame(1, b"a", fin=0) + frame(1, b"b"), 1002),
-        (b"\x89\xfe\0\x7e" + bytes(4), 1002),
+        (b"\x89\xfe\0\x7e" + bytes(4 + 126), 1002),
         (frame(8, b"\3"), 1002),
         (frame(8, b"\3\xec"), 1002),
     ],

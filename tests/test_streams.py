@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -292,6 +294,23 @@ async def test_streams_that_are_closed_or_lost(link: Link) -> None:
         assert isinstance(caught.value.__cause__, ConnectionClosedError)
         with pytest.raises(ConnectionResetError):
             await writer.wait_closed()
+
+
+@on_link
+async def test_streams_that_nobody_waits_for(link: Link) -> None:
+    """No cycle keeps them: collected in a bad order, asyncio would complain."""
+    async with link() as (ws, peer):
+        reader, writer = open_stream(ws)
+        kept = weakref.ref(writer.transport)
+        gc.disable()
+        try:
+            peer.reset()
+            await ws.wait_closed()
+            await settle()
+            del reader, writer
+            assert kept() is None
+        finally:
+            gc.enable()
 
 
 def test_tunnel(run: Run) -> None:

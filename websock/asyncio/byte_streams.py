@@ -92,7 +92,10 @@ class StreamTransport(asyncio.Transport):
         except ConnectionClosed as closed:
             # What reads from streams expects an OSError.
             exc = ConnectionResetError(str(closed))
-            exc.__cause__ = closed
+            # Without its traceback, which refers to this object: in a cycle, the future
+            # of wait_closed() could go before the protocol that looks at it, and
+            # asyncio would complain about an exception that nobody has to see.
+            exc.__cause__ = closed.with_traceback(None)
         if exc is None:
             self._protocol.eof_received()
         self._protocol.connection_lost(exc)
