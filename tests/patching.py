@@ -15,12 +15,14 @@ def patched(name: str) -> Iterator[Any]:
     ``install()`` would do nothing with the pure backend; the patch works with both.
     """
     patch = import_module(f"websock.speedups.{name}").PATCH()
-    for module in patch.modules:
+    for module in (*patch.modules, *patch.parts):
         import_module(module)
     assert patch.knows(patch.version())
     patch.self_test()
-    patch.apply()
     try:
+        patch.apply()
+        for part in patch.parts:
+            patch.apply_part(part)
         yield patch
     finally:
         patch.revert()

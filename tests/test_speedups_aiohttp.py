@@ -9,6 +9,8 @@ import contextlib
 import hashlib
 import random
 import ssl
+import subprocess
+import sys
 import threading
 import zlib
 from collections.abc import Awaitable, Callable
@@ -1063,3 +1065,31 @@ def test_threads_that_install_at_once() -> None:
     finally:
         speedups.uninstall("aiohttp")
     assert attributes() == before
+
+
+CLIENT = """
+import sys
+from websock.speedups._registry import HOSTS, Registry
+
+registry = Registry(HOSTS, backend="c")
+registry.install("aiohttp")
+from aiohttp import client
+from aiohttp._websocket.writer import WebSocketWriter
+
+print([s.state for s in registry.status() if s.name == "aiohttp"])
+print("aiohttp.web_ws" in sys.modules, client.WebSocketWriter is WebSocketWriter)
+from aiohttp import web_ws
+
+print(web_ws.WebSocketWriter is client.WebSocketWriter is not WebSocketWriter)
+registry.uninstall()
+print(web_ws.WebSocketWriter is client.WebSocketWriter is WebSocketWriter)
+"""
+
+
+def test_clients_do_without_servers() -> None:
+    """``import aiohttp`` imports nothing of servers; those gain when they come."""
+    done = subprocess.run(
+        [sys.executable, "-c", CLIENT], capture_output=True, text=True, timeout=TIMEOUT
+    )
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == ["['patched']", "False False", "True", "True"]

@@ -15,6 +15,8 @@ from ._patch import Patch
 
 __all__ = ["PATCH"]
 
+WEB = "aiohttp.web_ws"  # clients do without it
+
 RECEIVES = {"_close_wait", "_closed", "_closing", "_reader", "_waiting", "read"}
 """What ``receive()`` of the host works with."""
 
@@ -23,17 +25,16 @@ class AiohttpPatch(Patch):
     """Replaces the writer, and how connections receive and send messages."""
 
     host = "aiohttp"
-    modules = ("aiohttp.client", "aiohttp.client_ws", "aiohttp.web_ws")
+    modules = ("aiohttp.client", "aiohttp.client_ws")
+    parts = (WEB,)
     versions = ("3.14.5", "3.15")
     gain = "messages take a shorter way, and answers leave together"
 
     def self_test(self) -> None:
         """Compare what is written with what the host writes."""
-        host: Any = self.module("aiohttp.web_ws").WebSocketWriter
+        host: Any = self.module("aiohttp.client").WebSocketWriter
         writer = make_writer(host)
-        for kind in self.kinds():
-            if not set(kind.receive.__code__.co_names) >= RECEIVES:
-                raise ValueError("receive() works differently")
+        check(self.module("aiohttp.client_ws").ClientWebSocketResponse)
         for is_client in (False, True):
             for size in (0, 1, 125, 126, 65535, 65536):
                 for data in ("x" * size, bytes(size), "\u2603" * size):
@@ -47,31 +48,38 @@ class AiohttpPatch(Patch):
                     if theirs.plain(is_client) != ours.plain(is_client):
                         raise ValueError("a frame is not written as it was")
 
-    def kinds(self) -> tuple[Any, Any]:
-        """Return the classes of connections, that of clients first."""
-        return (
-            self.module("aiohttp.client_ws").ClientWebSocketResponse,
-            self.module("aiohttp.web_ws").WebSocketResponse,
-        )
-
     def apply(self) -> None:
-        """Replace them."""
-        web = self.module("aiohttp.web_ws")
+        """Replace what clients have."""
         client = self.module("aiohttp.client")
-        writer = make_writer(web.WebSocketWriter)
-        self.replace(client, "WebSocketWriter", writer)
-        self.replace(web, "WebSocketWriter", writer)
-        for kind in self.kinds():
-            module = self.module(kind.__module__)
-            slow = kind.receive
-            receive = make_receive(module, slow)
-            following = make_receive(module, kind.__anext__, slow, kind)
-            send_str = make_send(module, kind.send_str, writer, str)
-            send_bytes = make_send(module, kind.send_bytes, writer, bytes)
-            self.replace(kind, "receive", receive)
-            self.replace(kind, "__anext__", following)
-            self.replace(kind, "send_str", send_str)
-            self.replace(kind, "send_bytes", send_bytes)
+        self.writer = make_writer(client.WebSocketWriter)
+        self.replace(client, "WebSocketWriter", self.writer)
+        self.shorten(self.module("aiohttp.client_ws").ClientWebSocketResponse)
+
+    def apply_part(self, name: str) -> None:
+        """Replace what servers have."""
+        web = self.module(name)
+        check(web.WebSocketResponse)
+        self.replace(web, "WebSocketWriter", self.writer)
+        self.shorten(web.WebSocketResponse)
+
+    def shorten(self, kind: Any) -> None:
+        """Replace the methods of a class of connections."""
+        module = self.module(kind.__module__)
+        slow = kind.receive
+        receive = make_receive(module, slow)
+        following = make_receive(module, kind.__anext__, slow, kind)
+        send_str = make_send(module, kind.send_str, self.writer, str)
+        send_bytes = make_send(module, kind.send_bytes, self.writer, bytes)
+        self.replace(kind, "receive", receive)
+        self.replace(kind, "__anext__", following)
+        self.replace(kind, "send_str", send_str)
+        self.replace(kind, "send_bytes", send_bytes)
+
+
+def check(kind: Any) -> None:
+    """See that a class of connections works as it is expected to."""
+    if not set(kind.receive.__code__.co_names) >= RECEIVES:
+        raise ValueError("receive() works differently")
 
 
 class Written:
