@@ -33,7 +33,7 @@ def flags(vectors):
     if sys.platform == "win32":
         return ["/Od", "/Z7", "/UNDEBUG"] if DEBUG else ["/O2", "/DNDEBUG"], []
     compiler = ["-fvisibility=hidden"]
-    # Without vectors -O3 costs a tenth of the bytes, and saves 0.2 % of an echo at most.
+    # Without vectors -O3 costs a tenth of the bytes, and saves 0.2 % of an echo.
     level = "-O3" if vectors else "-O2"
     compiler += ["-O0", "-g3", "-UNDEBUG"] if DEBUG else [level, "-DNDEBUG"]
     if SANITIZE:
