@@ -1,8 +1,9 @@
 """Masks and frames of Tornado's WebSockets on the compiled kernels.
 
-A frame is read with one wait where it used to take one for each of its parts: what the
-stream holds already is taken from it at once, as its own ``read_bytes()`` would.  What
-arrives, and when the loop is asked for more, stays as it is.
+A small message on a plain stream takes one ``recv()`` and one ``send()``; see
+``_tornado_stream``.  Any other frame is read with one wait where it used to take one
+for each of its parts: what the stream holds already is taken from it at once, as its
+own ``read_bytes()`` would.
 """
 
 from __future__ import annotations
@@ -16,11 +17,22 @@ from typing import Any
 from .._codec import FrameWriter
 from .._kernels import apply_mask, build_header
 from ._patch import Patch
+from ._tornado_stream import READ, is_idle, next_frame, stop_waiting, write
 
 __all__ = ["PATCH"]
 
 AT_ONCE = 32
 """How many messages are written at once before the loop gets a turn."""
+
+STREAM_METHODS = (
+    "_add_io_state",
+    "_consume",
+    "_handle_read",
+    "_maybe_add_error_listener",
+    "read_bytes",
+    "read_from_fd",
+    "write_to_fd",
+)
 
 _urandom = os.urandom
 _plain = FrameWriter(mask=False)
@@ -38,7 +50,7 @@ def fast_mask(original: Any) -> Any:
     return _websocket_mask
 
 
-def fast_write_frame(original: Any, kind: Any) -> Any:
+def fast_write_frame(original: Any, kind: Any, plain: Any) -> Any:
     """Return ``WebSocketProtocol13._write_frame``."""
 
     def _write_frame(
@@ -64,19 +76,56 @@ def fast_write_frame(original: Any, kind: Any) -> Any:
             writer = _masked if self.mask_outgoing else _plain
             frame = writer.frame(opcode, data, bool(fin))
         self._wire_bytes_out += len(frame)
-        return self.stream.write(frame)
+        stream = self.stream
+        if type(stream) is plain:
+            return write(stream, frame)
+        return stream.write(frame)
 
     return _write_frame
 
 
 def fast_receive_frame(original: Any, kind: Any, streams: tuple[Any, ...]) -> Any:
     """Return ``WebSocketProtocol13._receive_frame``."""
+    plain = streams[0]
+
+    def handle(self: Any, data: bytes, end: int) -> Any:
+        """Handle a message that is one frame."""
+        self._wire_bytes_in += end
+        if self._decompressor is not None:
+            self._frame_compressed = False
+        second = data[1]
+        length = second & 0x7F
+        begin = 2
+        if length < 126:
+            self._frame_length = length
+        else:
+            begin = 4
+        if not second & 0x80:
+            return self._handle_message(data[0] & 0x0F, data[begin:end])
+        mask = self._frame_mask = data[begin : begin + 4]
+        payload = apply_mask(data[begin + 4 : end], mask)
+        return self._handle_message(data[0] & 0x0F, payload)
 
     async def _receive_frame(self: Any) -> None:
         stream = self.stream
         if type(self) is not kind or type(stream) not in streams:
             await original(self)
             return
+        head = None
+        if type(stream) is plain and is_idle(self, stream):
+            found = next_frame(self, stream)
+            if type(found) is not tuple:
+                try:
+                    found = await found
+                finally:
+                    stop_waiting(stream)
+            if type(found) is tuple:
+                handled = handle(self, *found)
+                if handled is not None:
+                    await handled
+                return
+            head = found
+            self._wire_bytes_in += 2
 
         async def read(size: int) -> Any:
             data = await stream.read_bytes(size)
@@ -92,7 +141,8 @@ def fast_receive_frame(original: Any, kind: Any, streams: tuple[Any, ...]) -> An
             self._wire_bytes_in += size
             return data
 
-        head = take(2) or await read(2)
+        if head is None:
+            head = take(2) or await read(2)
         first, second = head
         fin = first & 0x80
         rsv = first & 0x70
@@ -202,9 +252,8 @@ def fast_write_message(original: Any, kind: Any, websocket: ModuleType) -> Any:
     return write_message
 
 
-def fast_run_callback(original: Any, kind: Any, websocket: ModuleType) -> Any:
+def fast_run_callback(original: Any, kind: Any) -> Any:
     """Return ``WebSocketProtocol13._run_callback``: one turn of the loop less."""
-    gen: Any = websocket.gen
 
     def _run_callback(self: Any, callback: Any, *args: Any, **kwargs: Any) -> Any:
         if type(self) is not kind:
@@ -220,6 +269,7 @@ def fast_run_callback(original: Any, kind: Any, websocket: ModuleType) -> Any:
         if not asyncio.iscoroutine(result):
             return original(self, lambda: result)
         over: asyncio.Future[None] = asyncio.Future()
+        loop = self.stream.io_loop
 
         async def run() -> None:
             try:
@@ -227,10 +277,14 @@ def fast_run_callback(original: Any, kind: Any, websocket: ModuleType) -> Any:
             except (Exception, asyncio.CancelledError):
                 self.handler.log_exception(*sys.exc_info())
                 self._abort()
+            finally:
+                loop._unregister_task(task)
             if not over.cancelled():
                 over.set_result(None)
 
-        gen.convert_yielded(run())
+        task = asyncio.get_running_loop().create_task(run())
+        # A task that waits is kept by Tornado alone.
+        loop._register_task(task)
         return over
 
     return _run_callback
@@ -253,11 +307,14 @@ class TornadoPatch(Patch):
         for data in (b"", b"a", b"abcde", bytes(range(256))):
             if mask(key, data) != websocket._websocket_mask(key, data):
                 raise ValueError("masks are not what they were")
-        for name in ("_consume", "_maybe_add_error_listener", "read_bytes"):
+        for name in STREAM_METHODS:
             if not callable(getattr(iostream.IOStream, name, None)):
                 raise ValueError(f"a stream has no {name}()")
+        loop = iostream.ioloop.IOLoop
+        if loop.READ != READ or not callable(getattr(loop, "_register_task", None)):
+            raise ValueError("a loop is not what it was")
         kind: Any = websocket.WebSocketProtocol13
-        write_frame = fast_write_frame(kind._write_frame, kind)
+        write_frame = fast_write_frame(kind._write_frame, kind, iostream.IOStream)
         for opcode, flags in ((1, 0), (2, 0x40), (8, 0)):
             for size in (0, 125, 126, 65536):
                 if opcode == 8 and size > 125:
@@ -285,7 +342,7 @@ class TornadoPatch(Patch):
         kind: Any = websocket.WebSocketProtocol13
         streams = (iostream.IOStream, iostream.SSLIOStream)
         mask = fast_mask(websocket._websocket_mask)
-        write_frame = fast_write_frame(kind._write_frame, kind)
+        write_frame = fast_write_frame(kind._write_frame, kind, streams[0])
         receive_frame = fast_receive_frame(kind._receive_frame, kind, streams)
         self.replace(websocket, "_websocket_mask", mask)
         self.replace(kind, "_write_frame", write_frame)
@@ -293,7 +350,7 @@ class TornadoPatch(Patch):
         write_message = fast_write_message(kind.write_message, kind, websocket)
         self.replace(kind, "write_message", write_message)
         # The method is inherited: it is put into the class itself.
-        run_callback = fast_run_callback(kind._run_callback, kind, websocket)
+        run_callback = fast_run_callback(kind._run_callback, kind)
         self.replace(kind, "_run_callback", run_callback)
 
 
