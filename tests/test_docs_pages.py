@@ -45,6 +45,7 @@ OTHERS = {
     "docs/contributing/host.md": "test_docs_contributing.py",
     "docs/speedups/aiohttp.md": "test_docs_readme.py",
     "docs/speedups/autobahn.md": "test_docs_readme.py",
+    "docs/speedups/overview.md": "test_docs_readme.py",
     "docs/speedups/tornado.md": "test_docs_readme.py",
     "docs/speedups/uvicorn.md": "test_docs_readme.py",
     "docs/speedups/websocket-client.md": "test_docs_readme.py",
