@@ -367,6 +367,12 @@ cdef class Inbox(Channel):
         """Whether a ``recv()`` is waiting."""
         return self.receiver is not None
 
+    def interrupt(self, exc):
+        """End the wait of a ``recv()`` with an exception; see ``_inbox_py``."""
+        cdef object waiter = self.waiter
+        if self.receiver is not None and waiter is not None and not waiter.done():
+            waiter.set_exception(exc)
+
     def __aiter__(self):
         cdef Messages messages = Messages.__new__(Messages)
         messages.inbox = self

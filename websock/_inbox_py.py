@@ -361,6 +361,16 @@ class Inbox(Channel):
         """Whether a ``recv()`` is waiting."""
         return self._receiver is not None
 
+    def interrupt(self, exc: Exception) -> None:
+        """End the wait of a ``recv()`` with an exception; no message is lost.
+
+        Args:
+            exc: What the ``recv()`` raises, if one waits that was not woken yet.
+        """
+        waiter = self._waiter
+        if self._receiver is not None and waiter is not None and not waiter.done():
+            waiter.set_exception(exc)
+
     def __aiter__(self) -> Messages:
         return Messages(self)
 

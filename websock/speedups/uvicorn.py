@@ -117,7 +117,6 @@ class WebSocketProtocol(ConnectionBase):
         "_endings",
         "_lost_code",
         "_plain",
-        "_receiving_task",
         "_server_state",
         "_turns",
         "ping_sent_at",
@@ -161,7 +160,6 @@ class WebSocketProtocol(ConnectionBase):
         self._plain = False  # receive() has nothing to give but messages
         self._lost_code = CloseCode.ABNORMAL_CLOSURE
         self._denial: tuple[int, Headers, list[bytes]]
-        self._receiving_task: asyncio.Task[Any] | None = None
         self._turns: deque[asyncio.Future[None]] | None = None
         self.ping_sent_at = 0.0
         """The loop's time when the last ping was sent."""
@@ -309,8 +307,6 @@ class WebSocketProtocol(ConnectionBase):
     async def asgi_receive(self) -> Event:
         """Return the next event; the application's ``receive()``."""
         if self._plain and not self.is_receiving:
-            if not self.queued:
-                self._receiving_task = asyncio.current_task(self.loop)
             try:
                 message = await self.recv()
             except (ConnectionClosed, Interrupted):
@@ -363,11 +359,7 @@ class WebSocketProtocol(ConnectionBase):
         """Have the application receive an event after the messages that are there."""
         self._endings.append(event)
         self._plain = False
-        if self.is_receiving:
-            # The task waits for a message.  Its wait can only be ended from outside.
-            waiter = getattr(self._receiving_task, "_fut_waiter", None)
-            if waiter is not None and not waiter.done():
-                waiter.set_exception(Interrupted())
+        self.interrupt(Interrupted())
 
     def _end_with(self, close: Close) -> None:
         self._end(
