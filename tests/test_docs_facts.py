@@ -1,4 +1,4 @@
-"""What the documentation says of other libraries, held against what is installed."""
+"""What the documentation says, held against what is installed and what was measured."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import inspect
 import re
 from importlib import import_module, metadata
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
-from doc_pages import DOCS
+from doc_pages import DOCS, ROOT
 
 import websock
 
@@ -36,6 +37,46 @@ def table() -> dict[str, dict[str, str]]:
 
 
 ROWS = table()
+
+
+# What the columns of the tables in docs/speedups/ are ratios of.
+GAINS = {
+    "aiohttp": ["aiohttp-fast / aiohttp"],
+    "autobahn": ["autobahn-fast / autobahn"],
+    "tornado": ["tornado-fast / tornado"],
+    "uvicorn": ["uvicorn-websock / uvicorn-websockets-sansio"],
+    "websocket-client": ["websocket-client-fast / websocket-client"],
+    "websockets": ["websockets-fast / websockets", "websockets-engine / websockets"],
+    "wsproto": ["wsproto-fast / wsproto"],
+}
+
+
+def cells(path: Path, heading: str) -> list[list[str]]:
+    """Return the rows of the table below a heading."""
+    text = path.read_text(encoding="utf-8").partition(f"\n## {heading}\n")[2]
+    lines = text.partition("\n## ")[0].splitlines()
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in lines
+        if line.startswith("|")
+    ][2:]
+
+
+@pytest.mark.parametrize("host", GAINS)
+def test_gains(host: str) -> None:
+    """A page has the figures that were published for its library, all of them."""
+    measured = {
+        (case, ratio): figure.partition(" ")[0]
+        for case, ratio, _, figure, _ in cells(
+            ROOT / "bench" / "results" / "hosts.md", "What is gained"
+        )
+    }
+    said = {
+        (case, ratio): figure
+        for case, *figures in cells(DOCS / "speedups" / f"{host}.md", "What it gains")
+        for ratio, figure in zip(GAINS[host], figures, strict=False)
+    }
+    assert said == {key: measured[key] for key in measured if key[1] in GAINS[host]}
 
 
 def row(name: str, library: str) -> str:
