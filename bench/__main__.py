@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
-from . import goals, libraries, load, machine, micro, report, soak
+from . import brokers, goals, kernel, libraries, load, machine, micro, report, soak
+from .capacity import command as capacity
 from .cases import KINDS, Case, parse_size
 from .process import BenchError, choose_cores
 from .run import Bench
@@ -88,6 +89,20 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=int)
     command.add_argument("--output", default="soak")
     command.set_defaults(run=_run_soak)
+    command = commands.add_parser("brokers", help="what a broker spends on a message")
+    command.add_argument("--brokers", default="redis,nats", metavar="NAME,...")
+    command.add_argument("--rounds", type=int, default=3)
+    command.add_argument("--seconds", type=float, default=0.7)
+    command.add_argument("--output", default="brokers")
+    command.set_defaults(run=_run_brokers)
+    command = commands.add_parser("kernel", help="the kernel's share of a connection")
+    command.add_argument("--connections", type=int, default=kernel.CONNECTIONS)
+    command.add_argument("--rounds", type=int, default=3)
+    command.add_argument("--output", default="kernel")
+    command.set_defaults(run=_run_kernel)
+    command = commands.add_parser("capacity", help="how many machines does it take?")
+    capacity.add_options(command)
+    command.set_defaults(run=capacity.run)
     command = commands.add_parser("setup", help="install all peers into bench/.venv")
     command.set_defaults(run=_setup)
     command = commands.add_parser("list", help="libraries, and which are installed")
@@ -228,6 +243,27 @@ def _run_soak(options: argparse.Namespace) -> int:
     print(text)
     print(f"written: {path} and {path.with_suffix('.jsonl').name}", file=sys.stderr)
     return 1 if run.faults else 0
+
+
+def _run_brokers(options: argparse.Namespace) -> int:
+    chosen = brokers.choose(options.brokers)
+    facts = machine.describe(sys.executable)
+    rows = brokers.run(chosen, options.rounds, options.seconds)
+    text = brokers.markdown(facts, rows)
+    path = report.write(options.output, facts, rows, text)
+    print(text)
+    print(f"written: {path} and {path.with_suffix('.jsonl').name}", file=sys.stderr)
+    return 0
+
+
+def _run_kernel(options: argparse.Namespace) -> int:
+    facts = machine.describe(sys.executable)
+    rows = kernel.run(options.connections, options.rounds)
+    text = kernel.markdown(facts, rows)
+    path = report.write(options.output, facts, rows, text)
+    print(text)
+    print(f"written: {path} and {path.with_suffix('.jsonl').name}", file=sys.stderr)
+    return 0
 
 
 def _run_micro(options: argparse.Namespace) -> int:

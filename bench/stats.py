@@ -113,3 +113,25 @@ def per_message(
         return 0.0, 0.0, 0.0
     scale = 1e6 / messages
     return seconds * scale, user * scale, system * scale
+
+
+def line_through(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Return where the straight line through some points begins, and how it rises.
+
+    The least sum of squares of relative distances: a small case weighs as much as
+    a large one.
+
+    Raises:
+        ValueError: When all points have the same place.
+    """
+    weights = [1 / (y * y) for _, y in points]
+    total = sum(weights)
+    if len({x for x, _ in points}) < 2:
+        raise ValueError(f"{len(points)} points at one place make no line")
+    mean_x = sum(w * x for w, (x, _) in zip(weights, points, strict=True)) / total
+    mean_y = sum(w * y for w, (_, y) in zip(weights, points, strict=True)) / total
+    pairs = list(zip(weights, points, strict=True))
+    slope = sum(w * (x - mean_x) * (y - mean_y) for w, (x, y) in pairs) / sum(
+        w * (x - mean_x) ** 2 for w, (x, _) in pairs
+    )
+    return mean_y - slope * mean_x, slope

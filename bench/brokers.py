@@ -1,0 +1,285 @@
+"""What a broker's process spends on a message: figures that capacity is computed from.
+
+A broker between workers takes each message once and gives it to every worker that has
+a subscriber.  Here it is given messages over plain sockets, in the few lines of its
+own protocol, so that nothing but the broker is metered.  What it spends is a sum, a
+share for the message and one for each copy; both come from a straight line through the
+cases.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from . import report
+from .process import (
+    BenchError,
+    Metered,
+    choose_cores,
+    free_port,
+    running,
+    wait_for_port,
+)
+from .stats import figure, line_through
+
+SUBSCRIBERS = (1, 2, 4, 8, 16, 32)
+SIZE = 100  # bytes of a message
+AT_ONCE = 16  # messages that are published before their copies are awaited
+TOPIC = b"prices.eur"
+TIMEOUT = 20.0
+
+
+@dataclass(frozen=True)
+class Broker:
+    """A broker, and the words of its protocol that this needs."""
+
+    name: str
+    program: str
+    arguments: Callable[[int, str], list[str]]
+    """Of a port and a directory that it may write to."""
+    hello: bytes
+    """What a connection begins with."""
+    subscribe: bytes
+    subscribed: bytes
+    """What ends the answer to it, and to what came before."""
+    publish: Callable[[bytes], bytes]
+    copy: Callable[[bytes], bytes]
+    """What a subscriber receives for a message."""
+    reply: Callable[[int], bytes]
+    """What the publisher receives for each message; of the number of copies."""
+
+
+def _redis_words(*words: bytes) -> bytes:
+    parts = [b"$%d\r\n%s\r\n" % (len(word), word) for word in words]
+    return b"*%d\r\n%s" % (len(words), b"".join(parts))
+
+
+REDIS = Broker(
+    "redis",
+    "redis-server",
+    lambda port, directory: [
+        *("--bind", "127.0.0.1", "--port", str(port), "--dir", directory),
+        *("--save", "", "--appendonly", "no"),
+    ],
+    b"",
+    _redis_words(b"SUBSCRIBE", TOPIC),
+    b":1\r\n",
+    lambda payload: _redis_words(b"PUBLISH", TOPIC, payload),
+    lambda payload: _redis_words(b"message", TOPIC, payload),
+    lambda copies: b":%d\r\n" % copies,
+)
+
+NATS = Broker(
+    "nats",
+    "nats-server",
+    lambda port, directory: ["--addr", "127.0.0.1", "--port", str(port)],
+    b'CONNECT {"verbose":false,"pedantic":false}\r\n',
+    b"SUB " + TOPIC + b" 1\r\nPING\r\n",
+    b"PONG\r\n",
+    lambda payload: b"PUB %s %d\r\n%s\r\n" % (TOPIC, len(payload), payload),
+    lambda payload: b"MSG %s 1 %d\r\n%s\r\n" % (TOPIC, len(payload), payload),
+    lambda copies: b"",
+)
+
+BROKERS = {broker.name: broker for broker in (REDIS, NATS)}
+
+
+def choose(names: str) -> list[Broker]:
+    """Return the brokers of a list of names.
+
+    Raises:
+        ValueError: When one is not known.
+        BenchError: When the program of one is not installed.
+    """
+    chosen = []
+    for name in names.split(","):
+        broker = BROKERS.get(name)
+        if broker is None:
+            known = ", ".join(BROKERS)
+            raise ValueError(f"unknown broker {name!r}; there are {known}")
+        if shutil.which(broker.program) is None:
+            raise BenchError(f"{broker.program} is not installed")
+        chosen.append(broker)
+    return chosen
+
+
+@contextlib.contextmanager
+def serving(broker: Broker, core: int) -> Iterator[tuple[Metered, int]]:
+    """Run a broker on one core; give the process, and the port that it listens on."""
+    port = free_port()
+    with tempfile.TemporaryDirectory() as directory:
+        command = [broker.program, *broker.arguments(port, directory)]
+        with running(command, core=core) as process:
+            wait_for_port(port, process)
+            yield process, port
+
+
+def measure(broker: Broker, subscribers: int, seconds: float) -> dict[str, Any]:
+    """Publish for a time; return the row of what the broker spent.
+
+    Args:
+        broker: Which one; it gets a fresh process.
+        subscribers: Connections that receive a copy of each message.
+        seconds: For how long.
+
+    Raises:
+        BenchError: When a copy or a reply does not arrive, or is wrong.
+    """
+    payload = bytes(range(33, 33 + SIZE % 90)) * (SIZE // 90 + 1)
+    payload = payload[:SIZE]
+    batch = broker.publish(payload) * AT_ONCE
+    copies = broker.copy(payload) * AT_ONCE
+    replies = broker.reply(subscribers) * AT_ONCE
+    with (
+        serving(broker, choose_cores()[0]) as (process, port),
+        contextlib.ExitStack() as open_,
+    ):
+        receivers = [open_.enter_context(_connect(port)) for _ in range(subscribers)]
+        for sock in receivers:
+            sock.sendall(broker.hello + broker.subscribe)
+            _read_until(sock, broker.subscribed)
+        publisher = open_.enter_context(_connect(port))
+        publisher.sendall(broker.hello + b"PING\r\n")
+        _read_until(publisher, b"PONG\r\n")
+        wanted = [(sock, copies) for sock in receivers]
+        if replies:
+            wanted.append((publisher, replies))
+        done = 0
+        started = time.monotonic()
+        before = process.cpu_time()
+        while time.monotonic() - started < seconds:
+            publisher.sendall(batch)
+            _expect(wanted)
+            done += AT_ONCE
+        cpu = process.cpu_time() - before
+        took = time.monotonic() - started
+    return {
+        "broker": broker.name,
+        "version": version(broker),
+        "subscribers": subscribers,
+        "size": SIZE,
+        "published": done,
+        "seconds": took,
+        "cpu_us": cpu.total * 1e6 / done,
+    }
+
+
+def _connect(port: int) -> socket.socket:
+    sock = socket.create_connection(("127.0.0.1", port), TIMEOUT)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
+def _read_until(sock: socket.socket, end: bytes) -> None:
+    data = b""
+    while not data.endswith(end):
+        more = sock.recv(65536)
+        if not more:
+            raise BenchError(f"the broker closed the connection after {data!r}")
+        data += more
+
+
+def _expect(wanted: Sequence[tuple[socket.socket, bytes]]) -> None:
+    """Receive what is wanted from each socket, whichever comes first."""
+    left = dict(wanted)
+    while left:
+        ready = select.select(list(left), [], [], TIMEOUT)[0]
+        if not ready:
+            raise BenchError(f"{len(left)} connections wait for what never comes")
+        for sock in ready:
+            data = sock.recv(65536)
+            if not data or not left[sock].startswith(data):
+                raise BenchError(f"not what was published: {data[:200]!r}")
+            left[sock] = left[sock][len(data) :]
+            if not left[sock]:
+                del left[sock]
+
+
+def version(broker: Broker) -> str:
+    """Return what the program says of its version."""
+    done = subprocess.run(
+        [broker.program, "--version"], capture_output=True, text=True, check=False
+    )
+    words = (done.stdout or done.stderr).replace("=", " ").split()
+    return next((w for w in words if w.lstrip("v")[:1].isdigit()), "unknown")
+
+
+def run(brokers: Sequence[Broker], rounds: int, seconds: float) -> list[dict[str, Any]]:
+    """Measure all cases in interleaved rounds; return the rows."""
+    return [
+        {**measure(broker, subscribers, seconds), "round": number}
+        for number in range(rounds)
+        for subscribers in SUBSCRIBERS
+        for broker in brokers
+    ]
+
+
+def costs(rows: Sequence[dict[str, Any]], broker: str) -> tuple[float, float]:
+    """Return microseconds of a broker for a message, and for each copy of it.
+
+    Raises:
+        ValueError: When the rows have fewer than two cases of it.
+    """
+    points = [
+        (float(row["subscribers"]), float(row["cpu_us"]))
+        for row in rows
+        if row["broker"] == broker
+    ]
+    return line_through(points)
+
+
+def markdown(facts: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
+    """Return the report."""
+    names = list(dict.fromkeys(row["broker"] for row in rows))
+    versions = {row["broker"]: row["version"] for row in rows}
+    parts = [
+        "# What a broker spends",
+        f"`{facts['command']}`",
+        report.machine_lines(facts),
+        "- " + ", ".join(f"{name} {versions[name]}" for name in names),
+        f"Messages of {SIZE} bytes to one topic, {AT_ONCE} at once, each to all "
+        "subscribers; every copy is compared. CPU is that of the broker's process, "
+        "in microseconds for each message that is published; the median, in brackets "
+        "the smallest and largest round.",
+    ]
+    lines = []
+    for subscribers in dict.fromkeys(row["subscribers"] for row in rows):
+        line = [f"{subscribers:,}"]
+        for name in names:
+            found = [
+                row["cpu_us"]
+                for row in rows
+                if (row["broker"], row["subscribers"]) == (name, subscribers)
+            ]
+            line.append(report.spread(figure(found)))
+        lines.append(line)
+    parts.append(report.table(["subscribers", *names], lines))
+    parts.append("## For a message, and for each copy")
+    parts.append(
+        "A straight line through all rounds. One core is full at the rate in the last "
+        "columns, with as many workers that all want every message."
+    )
+    lines = []
+    for name in names:
+        message, copy = costs(rows, name)
+        full = [f"{1e6 / (message + copy * many):,.0f}/s" for many in (1, 10, 100)]
+        lines.append([name, report.number(message), report.number(copy), *full])
+    header = [
+        "broker",
+        "us/message",
+        "us/copy",
+        "1 worker",
+        "10 workers",
+        "100 workers",
+    ]
+    parts.append(report.table(header, lines))
+    return "\n\n".join(parts) + "\n"

@@ -1,0 +1,5 @@
+"""How many machines a deployment needs: measured figures, a model, and a simulation.
+
+`figures` reads what the harness has measured, `model` is the arithmetic, `simulation`
+plays messages through workers and a broker, to see that the arithmetic holds.
+"""
