@@ -83,6 +83,7 @@ cdef class FrameReader:
     cdef void count_message(self) noexcept
     cdef void reset_message(self) noexcept
     cdef int reserve(self, size_t extra) except -2
+    cdef int resize(self, size_t capacity) except -2
     cdef finished(self)
 
 

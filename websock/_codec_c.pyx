@@ -120,6 +120,8 @@ cdef class FrameReader:
                 )
                 self.event_payload = None
                 self.event_extra = None
+        except Exception as exc:
+            self.error = exc  # there is no memory
         finally:
             self.begin(NULL, 0)
             PyBuffer_Release(&view)
@@ -130,34 +132,29 @@ cdef class FrameReader:
         cdef list pieces = []
         cdef size_t start = 0
         cdef size_t end
+        cdef size_t left = self.used - self.complete
         cdef const char *base = ""
-        if not self.opcode:
+        cdef PyObject *rest = NULL
+        if not self.opcode or self.ends is None:
             return pieces
-        if self.ends is not None:
-            if self.message != NULL:
-                base = BYTES_DATA(self.message)
-            for end in self.ends:
-                pieces.append(PyBytes_FromStringAndSize(base + start, end - start))
-                start = end
-            if start < self.complete:
-                pieces.append(
-                    PyBytes_FromStringAndSize(base + start, self.complete - start)
-                )
-            if self.complete:
-                rest = PyBytes_FromStringAndSize(
-                    base + self.complete, self.used - self.complete
-                )
-                Py_XDECREF(self.message)
-                self.message = NULL
-                self.used = 0
-                self.complete = 0
-                if len(rest):
-                    self.reserve(<size_t>len(rest))
-                    memcpy(BYTES_DATA(self.message), PyBytes_AS_STRING(rest), len(rest))
-                    self.used = <size_t>len(rest)
+        if self.message != NULL:
+            base = BYTES_DATA(self.message)
+        for end in self.ends:
+            pieces.append(PyBytes_FromStringAndSize(base + start, end - start))
+            start = end
+        if start < self.complete:
+            pieces.append(
+                PyBytes_FromStringAndSize(base + start, self.complete - start)
+            )
+        if self.complete:
+            if left:
+                rest = PyBytes_NewRef(base + self.complete, <Py_ssize_t>left)
+            Py_XDECREF(self.message)
+            self.message = rest
+            self.used = left
+            self.complete = 0
         self.ends = None
-        if pieces:
-            self.taken = True
+        self.taken = True
         return pieces
 
     # -- stepping ----------------------------------------------------------------
@@ -425,7 +422,19 @@ cdef class FrameReader:
         if self.message == NULL:
             self.message = PyBytes_NewRef(NULL, <Py_ssize_t>capacity)
         else:
+            self.resize(capacity)
+        return NEED_DATA
+
+    cdef int resize(self, size_t capacity) except -2:
+        """Give the message another size; without memory for that it is gone."""
+        try:
             _PyBytes_Resize(&self.message, <Py_ssize_t>capacity)
+        except MemoryError as exc:
+            self.error = exc
+            self.used = 0
+            self.complete = 0
+            self.ends = None
+            raise
         return NEED_DATA
 
     cdef int store(self, const uint8_t *p, size_t n, const uint8_t *mask) except -2:
@@ -558,12 +567,13 @@ cdef class FrameReader:
         if self.message == NULL:
             return b""
         if <size_t>BYTES_SIZE(self.message) != self.used:
-            _PyBytes_Resize(&self.message, <Py_ssize_t>self.used)
+            self.resize(self.used)
         result = <object>self.message
         Py_XDECREF(self.message)
         self.message = NULL
         self.used = 0
         self.complete = 0
+        self.ends = None
         return result
 
     cdef int run_transform(self) except -2:
