@@ -524,6 +524,8 @@ cdef class Channel(LoopSocket):
         size = <size_t>len(data)
         if self.transform is not None:
             rsv, data = self.transform.encode(<int>first, True, data)
+            if type(data) is not bytes:
+                data = bytes(memoryview(data))
             first |= <unsigned>rsv
         self.sends += 1
         self.sent_payload += size
