@@ -141,7 +141,7 @@ cdef class Stream(Inbox):
         # With a high mark of 0, asyncio's TLS may pause writing and never resume it.
         transport.set_write_buffer_limits(max(self.write_high, <size_t>1), self.write_low)
 
-    def open_stream(self, FrameReader reader, FrameWriter writer):
+    def open_stream(self, FrameReader reader not None, FrameWriter writer not None):
         """End the handshake phase: from here on frames arrive and can be sent."""
         self.reader = reader
         self.mask = writer.mask
