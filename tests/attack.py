@@ -63,6 +63,7 @@ DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate"
 
 # Lines that every connection has.
 USUAL = ("connection open", "connection closed", "[accepted]", "connection rejected")
+UVICORN_ON_TEXT = "Invalid UTF-8 sequence received from client."
 
 
 class Echo(Listener):
@@ -122,6 +123,8 @@ class Raw(Maker):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock = sock
         self.buffer = b""
+        # uvicorn's reasons are those of its own engine; its own tests compare them.
+        self.has_other_words = False
 
     def send(self, *pieces: bytes) -> None:
         """Send all, or as much as the other end takes before it closes."""
@@ -187,7 +190,7 @@ class Raw(Maker):
         """See a close frame, and the end of the stream: ``"FIN"`` or ``"RST"``."""
         got = self.closing()
         assert got[0] == code, got
-        assert reason is None or got[1] == reason
+        assert reason is None or self.has_other_words or got[1] == reason
         if not self.masks:
             self.end()  # the server ends TCP first (RFC 6455, 7.1.1)
         return self.gone()
@@ -346,6 +349,7 @@ class Victim:
             peer.send(request(*lines))
             head = peer.until(b"\r\n\r\n")
             assert head.startswith(b"HTTP/1.1 101 "), head
+            peer.has_other_words = self.api == "uvicorn"
             return peer
         assert self._listening is not None
         if self.api == "client-sync":
@@ -425,6 +429,8 @@ class Records(logging.Handler):
             assert "\n" not in text
             if any(usual in text for usual in USUAL):
                 assert record.levelno == logging.INFO
+            elif record.name == "uvicorn.error" and text == UVICORN_ON_TEXT:
+                continue  # an error, and said of every such peer: as its own engine
             else:
                 lines.append((record.levelno, text))
         assert len(lines) <= 1, lines
