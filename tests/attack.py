@@ -62,7 +62,13 @@ CORE = ("coroutine", "sync", "client")
 DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate"
 
 # Lines that every connection has.
-USUAL = ("connection open", "connection closed", "[accepted]", "connection rejected")
+USUAL = (
+    "connection open",
+    "connection closed",
+    "[accepted]",
+    "connection rejected",
+    "connecting again in 3600.0 seconds: ",
+)
 UVICORN_ON_TEXT = "Invalid UTF-8 sequence received from client."
 
 
