@@ -165,15 +165,50 @@ def small(victim: Victim) -> Raw:
 def test_flood_of_pings_nobody_reads_the_pongs_of(free: Victim) -> None:
     """Only the newest waits to be answered, or reading stops (RFC 6455, 5.5.3)."""
     payload = bytes(125)
-    with bounded(1_200_000), contextlib.closing(small(free).sock) as sock:
+    with bounded(2_000_000), contextlib.closing(small(free).sock) as sock:
         peer = Raw(sock, free.is_server)
-        sock.settimeout(1)
+        sock.settimeout(0.2)
         data = peer.frame(PING, payload) * 1000
         sent = 0
         with contextlib.suppress(TimeoutError):
-            while sent < 6_000_000:  # of their pongs the system holds up to 4 MiB
-                sent += sock.send(data[sent % len(data) :])
+            while sent < 5_000_000:
+                sock.sendall(data)
+                sent += len(data)
         free.good.echoed()
+
+
+def test_one_pong_waits() -> None:
+    """For who does not read, all pings but the newest are forgotten (RFC 6455, 5.5.3)."""
+    data = Maker(True).frame(PING, bytes(125)) * 8000
+    amounts: list[int] = []
+
+    async def main() -> None:
+        taken = asyncio.Event()
+
+        async def wait(ws: Any) -> None:
+            while ws.stats().bytes_received < len(data):
+                amounts.append(ws.buffered_amount)
+                await asyncio.sleep(0.01)
+            amounts.append(ws.buffered_amount)
+            taken.set()
+
+        # Sockets that are accepted have the sizes of the one that listens.
+        listening = socket.create_server((LOOPBACK, 0))
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32768)
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
+            async with serve(
+                wait, sock=listening, max_control_rate=None, close_timeout=0.1
+            ):
+                sock.connect(listening.getsockname())
+                sock.sendall(request())
+                await asyncio.to_thread(sock.sendall, data)
+                await taken.wait()
+
+    asyncio.run(main())
+    # 32 KiB may wait before send() does, and what one read has answered.
+    assert max(amounts) < 400_000
+    assert max(amounts) > 0
 
 
 # -- messages --------------------------------------------------------------------------
