@@ -138,4 +138,22 @@ ws_frame_encode(uint8_t out[WS_FRAME_MAX_HEADER], unsigned first,
     return at;
 }
 
+/* Bytes to reserve for a payload of which need are here and rest are still to come:
+ * those that are here, and of the rest up to three times as many.  At least need, and
+ * what is above it never goes beyond half of what a size_t holds, whatever was
+ * claimed. */
+static WS_INLINE size_t
+ws_frame_reserve(size_t need, uint64_t rest)
+{
+    const size_t limit = SIZE_MAX / 2;
+    if (need >= limit) {
+        return need;
+    }
+    size_t more = need > limit / 3 ? limit : need * 3;
+    if (more > limit - need) {
+        more = limit - need;
+    }
+    return need + (rest < more ? (size_t)rest : more);
+}
+
 #endif

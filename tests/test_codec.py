@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import zlib
+from array import array
 from typing import Any
 
 import pytest
@@ -583,3 +585,42 @@ def test_opcode_of_a_message_that_is_no_text(impl: Impl, cut: int | None) -> Non
         reader.feed(piece)
     assert reader.error is not None
     assert reader.message_opcode == TEXT
+
+
+class Loose:
+    """An extension of a program that gives what is like bytes, or is not."""
+
+    allowed_rsv = 0
+    passes_plain = False
+
+    def __init__(self, kind: Any) -> None:
+        self.kind = kind
+
+    def decode(self, opcode: int, fin: bool, rsv: int, data: bytes, limit: Any) -> Any:
+        return self.kind(data)
+
+    def encode(self, opcode: int, fin: bool, data: bytes) -> Any:
+        return 0, self.kind(data)
+
+
+@pytest.mark.parametrize("kind", [bytearray, memoryview, lambda data: array("B", data)])
+def test_what_extensions_return_is_copied(impl: Impl, kind: Any) -> None:
+    """Its memory is its own: of a wrong type, other memory would be read and sent."""
+    codec = impl.module("codec")
+    writer = codec.FrameWriter(mask=False, transform=Loose(kind))
+    assert writer.message(b"payload" * 30) == b"\x82\x7e\x00\xd2" + b"payload" * 30
+    reader = codec.FrameReader(expect_mask=False, transform=Loose(kind))
+    assert reader.feed(b"\x82\x07payload") == [(2, b"payload", None)]
+
+
+@pytest.mark.parametrize("kind", [lambda data: data.decode(), len, lambda _: None])
+def test_what_extensions_must_return(impl: Impl, kind: Any) -> None:
+    codec = impl.module("codec")
+    writer = codec.FrameWriter(mask=False, transform=Loose(kind))
+    text = "memoryview: a bytes-like object is required, not '.*'"
+    with pytest.raises(TypeError, match=text):
+        writer.message(b"payload")
+    reader = codec.FrameReader(expect_mask=False, transform=Loose(kind))
+    assert reader.feed(b"\x82\x07payload") == []
+    assert type(reader.error) is TypeError
+    assert re.fullmatch(text, str(reader.error))

@@ -17,7 +17,9 @@ import pytest
 from scripted import TLS, tls_fixture
 
 from websock.commands.bench import percentile
-from websock.commands.connect import pretty, printable, show_bytes
+from websock.commands.connect import pretty, show_bytes
+from websock.commands.terminal import printable
+from websock.sync.client import connect
 from websock.testing.plugin import ThreadedServer
 
 tls = tls_fixture()
@@ -450,6 +452,20 @@ def test_serve_wrongly() -> None:
     taken.stop()
 
 
+def test_what_peers_say_is_shown_on_one_line() -> None:
+    """A reason can neither command the terminal nor look like another line."""
+    server = Served("echo", *ADDRESS)
+    with connect(server.url, proxy=None) as ws:
+        ws.close(4000, "\x1b[2J\n127.0.0.1:1 opened /\u202e")
+    assert re.fullmatch(r"127\.0\.0\.1:\d+ opened /", server.line())
+    assert re.fullmatch(
+        r"127\.0\.0\.1:\d+ closed 4000 \\x1b\[2J\\n127\.0\.0\.1:1 opened /\\u202e "
+        r"\(0 messages in, 0 out\)",
+        server.line(),
+    )
+    assert server.stop() == ("closing\n", "")
+
+
 # -- bench, and the rest -------------------------------------------------------------
 
 
@@ -505,4 +521,14 @@ def test_shown() -> None:
     assert pretty("{") == "{"
     assert pretty("[1]") == "[\n  1\n]"
     assert pretty("plain") == "plain"
-    assert printable("a\x00\t\n☺\u202e") == "a\\x00\t\n☺\\x202e"
+    assert printable("a\x00\t\n☺\u202e", "\n\t") == "a\\x00\t\n☺\\u202e"
+    assert printable("a\n\x9b☺") == "a\\n\\x9b☺"
+
+
+def test_json_that_would_grow_or_is_too_deep() -> None:
+    """Each of the numbers would get 1,000 spaces in front."""
+    for text in ("[" * 500 + "1," * 100_000 + "1" + "]" * 500, "[" * 100_000):
+        assert pretty(text) == text
+        assert pretty('{"a":' + text) == '{"a":' + text
+    wide = "[" + "1," * 100_000 + "1]"
+    assert pretty(wide).count("\n") == 100_002

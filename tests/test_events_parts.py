@@ -409,3 +409,13 @@ def test_subprotocols() -> None:
 def test_lone_surrogates() -> None:
     assert usv_string("a\ud800b\udc00\U0001f600") == "a\ufffdb\ufffd\U0001f600"
     assert usv_string("\ud83d\ude00") == "\U0001f600"
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["0x-f17", "0x_1", "1_0", "0o17", "0x0x1", "0x+1", "+1", "08", "-1", "1.0_7"],
+)
+def test_numbers_of_hosts_have_digits_only(host: str) -> None:
+    """What Python takes for a number beside them is none, or below zero."""
+    with pytest.raises(DOMSyntaxError, match="host is not an IPv4 address"):
+        parse_url(f"ws://{host}.1/")

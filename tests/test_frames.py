@@ -6,7 +6,12 @@ import pytest
 from helpers import frame as build
 
 from websock import frames
-from websock.exceptions import InvalidClose, InvalidText, ProtocolError
+from websock.exceptions import (
+    ConnectionClosedError,
+    InvalidClose,
+    InvalidText,
+    ProtocolError,
+)
 from websock.extensions.base import Extension
 from websock.frames import (
     BINARY,
@@ -247,6 +252,12 @@ class TestText:
 
     def test_control_characters_do_not_reach_the_log(self) -> None:
         assert str(Frame(TEXT, b"\x1b[31m")) == "TEXT 1b 5b 33 31 6d [binary, 5 bytes]"
+        close = Close(4000, "\x1b[2J\n\x9b\u2028\u202e ☺")
+        shown = r"4000 (private use) \x1b[2J\n\x9b\u2028\u202e ☺"
+        assert str(close) == shown
+        assert str(Frame(CLOSE, close.serialize())).startswith(f"CLOSE {shown} [")
+        assert close.reason.startswith("\x1b")
+        assert shown in str(ConnectionClosedError(close, close, True))
 
 
 class TestNames:

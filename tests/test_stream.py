@@ -1165,3 +1165,23 @@ def test_twins_have_the_same_methods() -> None:
     }
     assert missing == decided
     assert public[0] <= public[1]
+
+
+def test_input_in_the_middle_of_input(make: Made, run: Run) -> None:
+    """A transport that delivers while a callback runs: it comes after what is there."""
+
+    async def main() -> None:
+        seen: list[Any] = []
+
+        def more(stream: Any, message: Any) -> None:
+            seen.append(message)
+            if message == "0":
+                stream.data_received(masked(TEXT, b"late") + masked(TEXT, b"cut")[:4])
+                fill(stream, masked(TEXT, b"cut")[4:])
+
+        stream, _ = on_transport(make, on_message=more)
+        fill(stream, b"".join(masked(TEXT, b"%d" % n) for n in range(3)))
+        await settle()
+        assert seen == ["0", "1", "2", "late", "cut"]
+
+    run(main())

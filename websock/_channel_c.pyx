@@ -174,7 +174,7 @@ cdef class Channel(LoopSocket):
     cdef int uncork(self) except -1:
         cdef LoopState shared = self.shared
         try:
-            if shared.corked:
+            while shared.corked:  # pause_writing() may send
                 self.flush_cork()
         finally:
             shared.corked = 0
@@ -234,7 +234,8 @@ cdef class Channel(LoopSocket):
         if self.broken or (self.fd < 0 and self.io is None):
             return 0
         if shared.cork_owner is self:
-            if shared.corked + m + n > CORK_SIZE:
+            # Again when pause_writing(), called from there, has sent something.
+            while shared.corked + m + n > CORK_SIZE and shared.corked:
                 self.flush_cork()
             if m + n <= CORK_SIZE:
                 cork = shared.cork + shared.corked
@@ -479,7 +480,7 @@ cdef class Channel(LoopSocket):
         m = ws_frame_encode(header, first, n, mask)
         self.accepted += m + n
         if n < LARGE and shared.cork_owner is self:
-            if shared.corked + m + n > CORK_SIZE:
+            while shared.corked + m + n > CORK_SIZE:  # as in write()
                 self.flush_cork()
             out = shared.cork + shared.corked
             memcpy(out, header, m)
@@ -523,6 +524,8 @@ cdef class Channel(LoopSocket):
         size = <size_t>len(data)
         if self.transform is not None:
             rsv, data = self.transform.encode(<int>first, True, data)
+            if type(data) is not bytes:
+                data = bytes(memoryview(data))
             first |= <unsigned>rsv
         self.sends += 1
         self.sent_payload += size

@@ -162,7 +162,8 @@ class Channel(LoopSocket):
     def _uncork(self) -> None:
         shared = self._shared
         try:
-            self._flush_cork()
+            while shared.corked:  # pause_writing() may send
+                self._flush_cork()
         finally:
             shared.corked.clear()
             shared.corked_size = 0

@@ -20,6 +20,7 @@ from libc.string cimport memcpy, memset
 from ._csrc cimport (
     ws_frame_decode,
     ws_frame_encode,
+    ws_frame_reserve,
     ws_kernel,
     ws_utf8_is_complete,
     ws_utf8_state,
@@ -379,8 +380,8 @@ cdef class FrameReader:
             self.payload_used = 0
         size = <size_t>BYTES_SIZE(self.payload)
         if n > size - self.payload_used:
-            size = self.payload_used + n + min(
-                <size_t>(self.head.length - self.received - n), 3 * (self.payload_used + n)
+            size = ws_frame_reserve(
+                self.payload_used + n, self.head.length - self.received - n
             )
             _PyBytes_Resize(&self.payload, <Py_ssize_t>size)
         if mask != NULL:
@@ -599,6 +600,8 @@ cdef class FrameReader:
             data = self.transform.decode(
                 self.head.opcode, bool(self.head.fin), self.head.rsv, data, limit
             )
+            if type(data) is not bytes:
+                data = bytes(memoryview(data))
         except Exception as exc:
             # One without a code is a mistake of an extension; it ends the
             # connection like the peer's, after the events before it.
@@ -702,6 +705,8 @@ cdef class FrameWriter:
                 raise fail(Failure.CONTROL_TOO_LONG, size=len(data))
         elif self.transform is not None:
             rsv, data = self.transform.encode(opcode, bool(fin), data)
+            if type(data) is not bytes:
+                data = bytes(memoryview(data))
             first |= <unsigned>rsv
         return self.build(
             first, <const uint8_t *>PyBytes_AS_STRING(data), <size_t>len(data)

@@ -52,6 +52,15 @@ def is_valid_close_code(code: int) -> bool:
     return 1000 <= code <= 1003 or 1007 <= code <= 1014
 
 
+def made_bytes(data: BytesLike) -> bytes:
+    """Return what an extension has made as ``bytes``; it may be an extension of users.
+
+    Raises:
+        TypeError: If it is not bytes-like.
+    """
+    return data if type(data) is bytes else bytes(memoryview(data))
+
+
 class FrameReader:
     """Read frames; give whole messages and control frames.
 
@@ -344,6 +353,7 @@ class FrameReader:
             payload = self._transform.decode(
                 head.opcode, head.fin, head.rsv, payload, limit
             )
+            payload = made_bytes(payload)
         except PayloadTooBig as exc:
             if counted:
                 exc.set_current_size(self._size or None)
@@ -480,6 +490,7 @@ class FrameWriter:
                 raise fail(Failure.CONTROL_TOO_LONG, size=len(data))
         elif self._transform is not None:
             rsv, data = self._transform.encode(opcode, fin, data)
+            data = made_bytes(data)
         if not self._mask:
             return build_header(opcode, len(data), fin=fin, rsv=rsv) + data
         mask = random_mask()

@@ -64,6 +64,7 @@ cdef extern from "ws_frame.h" nogil:
     size_t ws_frame_encode(
         uint8_t *out, unsigned first, uint64_t length, const uint8_t *mask
     ) noexcept
+    size_t ws_frame_reserve(size_t need, uint64_t rest) noexcept
 
 
 cdef extern from "ws_utf8.h" nogil:

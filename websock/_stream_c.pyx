@@ -141,7 +141,7 @@ cdef class Stream(Inbox):
         # With a high mark of 0, asyncio's TLS may pause writing and never resume it.
         transport.set_write_buffer_limits(max(self.write_high, <size_t>1), self.write_low)
 
-    def open_stream(self, FrameReader reader, FrameWriter writer):
+    def open_stream(self, FrameReader reader not None, FrameWriter writer not None):
         """End the handshake phase: from here on frames arrive and can be sent."""
         self.reader = reader
         self.mask = writer.mask
@@ -348,7 +348,7 @@ cdef class Stream(Inbox):
             self.data_received(bytes(memoryview(view)[:n]))
             return
         self.received += <size_t>n
-        if self.must_hold() or self.pending is not None:
+        if self.must_keep():
             self.hold(shared.read_buffer, <size_t>n)
             return
         shared.reading = True
@@ -369,7 +369,7 @@ cdef class Stream(Inbox):
         PyObject_GetBuffer(data, &view, PyBUF_SIMPLE)
         self.received += <size_t>view.len
         try:
-            if self.must_hold() or self.pending is not None:
+            if self.must_keep():
                 self.hold(<const uint8_t *>view.buf, <size_t>view.len)
                 return
             corked = self.cork()
@@ -387,14 +387,22 @@ cdef class Stream(Inbox):
         """Take the end of the input; asyncio's protocols."""
         if not self.ended:
             self.ended = True
-            if self.pending is None:
+            if self.processing:
+                self.loop.call_soon(self.read_on)
+            elif self.pending is None:
                 self.peer_ended()
         return self.io is not None and self.io.can_write_eof()
+
+    cdef bint must_keep(self) noexcept:
+        """Whether input cannot be parsed now, or is not the next: a callback runs."""
+        return self.must_hold() or self.pending is not None or self.processing
 
     cdef int hold(self, const uint8_t *p, size_t n) except -1:
         """Keep what a transport has read; have it read no more while that is held."""
         if self.must_hold():
             self.unwatch()
+        if self.processing:
+            self.loop.call_soon(self.read_on)
         return self.keep(p, n)
 
     cdef int keep(self, const uint8_t *p, size_t n) except -1:
@@ -404,6 +412,15 @@ cdef class Stream(Inbox):
             return 0
         data = PyBytes_FromStringAndSize(<const char *>p, <Py_ssize_t>n)
         self.pending = data if self.pending is None else self.pending + data
+        return 0
+
+    cdef int keep_rest(self, FrameReader reader) except -1:
+        """Keep what was not parsed, before what came while a callback ran."""
+        cdef bytes later = self.pending
+        self.pending = None
+        self.keep(reader.data + reader.pos, reader.end - reader.pos)
+        if later is not None:
+            self.pending = later if self.pending is None else self.pending + later
         return 0
 
     cdef int process(self, const uint8_t *p, size_t n) except -1:
@@ -451,7 +468,7 @@ cdef class Stream(Inbox):
                 if found == LAST_EVENT:
                     self.hold_for_others()
                 if self.must_hold():
-                    self.keep(reader.data + reader.pos, reader.end - reader.pos)
+                    self.keep_rest(reader)
                     break
                 found = reader.next()
             if found == FAILED and self.phase == FRAMES:
@@ -470,7 +487,7 @@ cdef class Stream(Inbox):
             self.processing = outer
             if not finished:
                 # The loop may be left here, by Ctrl-C, and run again.
-                self.keep(reader.data + reader.pos, reader.end - reader.pos)
+                self.keep_rest(reader)
                 self.loop.call_soon(self.read_on)
             reader.begin(NULL, 0)
         return 0

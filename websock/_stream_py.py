@@ -303,9 +303,12 @@ class Stream(Inbox):
     def data_received(self, data: BytesLike) -> None:
         """Take input as an object; asyncio's ``Protocol``."""
         self._received += len(data)
-        if self._must_hold() or self._pending:
+        if self._must_hold() or self._pending or self._processing:
             if self._must_hold():
                 self._unwatch()
+            if self._processing:
+                # A callback runs: what is left of the input before this comes first.
+                self.loop.call_soon(self.read_on)
             self._keep(bytes(data))
         else:
             self._process_corked(bytes(data))
@@ -314,7 +317,9 @@ class Stream(Inbox):
         """Take the end of the input; asyncio's protocols."""
         if not self._ended:
             self._ended = True
-            if not self._pending:
+            if self._processing:
+                self.loop.call_soon(self.read_on)
+            elif not self._pending:
                 self.peer_ended()
         return self.io is not None and bool(self.io.can_write_eof())
 
@@ -362,7 +367,7 @@ class Stream(Inbox):
                 if reader.inflated >= INFLATED_AT_ONCE and event[0] <= OP_BINARY:
                     self._hold_for_others()
                 if self._phase == FRAMES and self._must_hold():
-                    self._keep(reader.rest())
+                    self._pending = reader.rest() + self._pending
                     break
             if reader.error is not None and self._phase == FRAMES:
                 self._wake(True)
@@ -378,7 +383,8 @@ class Stream(Inbox):
             self._processing = outer
             if not finished:
                 # The loop may be left here, by Ctrl-C, and run again.
-                self._keep(reader.rest())
+                if self._phase != IGNORED:
+                    self._pending = reader.rest() + self._pending
                 self.loop.call_soon(self.read_on)
 
     def _hold_for_others(self) -> None:

@@ -162,7 +162,7 @@ class Close:
 
     def __str__(self) -> str:
         text = f"{int(self.code)} ({explain_close_code(self.code)})"
-        return f"{text} {self.reason}" if self.reason else text
+        return f"{text} {_printable(self.reason)}" if self.reason else text
 
     @classmethod
     def parse(cls, data: BytesLike) -> Self:
@@ -375,6 +375,15 @@ def _guess_text(data: bytes, *, cut_start: bool, cut_end: bool) -> str | None:
         text = data[start : start + exc.start].decode()
     # Control characters other than white space mean that this is not text.
     return None if _find_control(text) else text
+
+
+def _printable(text: str) -> str:
+    """Return text of a peer for one line of a log: nothing that a terminal obeys."""
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 def _elide(text: str, limit: int) -> str:

@@ -108,6 +108,34 @@ round_trip(uint64_t length, int masked)
     free(out);
 }
 
+/* Room for a payload: the sums do not wrap, on any width of size_t. */
+static void
+reserving(void)
+{
+    const size_t half = SIZE_MAX / 2;
+    const struct {
+        size_t need;
+        uint64_t rest;
+        size_t room;
+    } cases[] = {
+        {64, 0, 64},
+        {64, 100, 164},
+        {64, 192, 256},
+        {64, UINT64_C(0x7fffffffffffffff), 256},
+        {half / 4, UINT64_C(0x7fffffffffffffff), half / 4 * 4},
+        {SIZE_MAX / 4 + 2, UINT64_C(0x7fffffffffffffff), half},
+        {half - 1, UINT64_C(0x7fffffffffffffff), half},
+        {half - 1, 0, half - 1},
+        {half, UINT64_C(0x7fffffffffffffff), half},
+        {SIZE_MAX, UINT64_C(0x7fffffffffffffff), SIZE_MAX},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const size_t room = ws_frame_reserve(cases[i].need, cases[i].rest);
+        CHECK(room == cases[i].room, "case %zu: %zu bytes, not %zu", i, room,
+              cases[i].room);
+    }
+}
+
 int
 main(void)
 {
@@ -152,5 +180,6 @@ main(void)
     /* More than needed is there: the payload is not looked at. */
     const uint8_t more[] = {0x02, 0x01, 0xff, 0xff};
     CHECK(ws_frame_decode(more, 4, 0, 0, &head) == 2 && !head.fin, "payload");
+    reserving();
     return passed("test_frame");
 }

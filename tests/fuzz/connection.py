@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import zlib
+from functools import cache
 from typing import Any
 
 from websock._kernels_py import apply_mask, parse_header
@@ -24,7 +25,7 @@ from websock.frames import Frame
 from websock.handshake import accept_extensions, accept_key, negotiate_extensions
 from websock.headers import build_extension, parse_extension
 from websock.http11 import Request
-from websock.protocol import CLIENT, Protocol
+from websock.protocol import CLIENT, Protocol, State
 from websock.server import ServerProtocol
 from websock.uri import parse_uri
 
@@ -160,6 +161,7 @@ def offering(extensions: str) -> Headers:
     return headers
 
 
+@cache
 def parsing_with(base: type[Any], module: Any) -> type[Any]:
     """Derive an end of a connection that uses one twin of the codec."""
 
@@ -216,10 +218,10 @@ def show(event: Any) -> Any:
     return event.status_code, list(event.headers.raw_items()), event.body
 
 
-def run(end: Any, source: Input) -> list[Any]:
+def run(end: Any, source: Input, open_at_once: bool) -> list[Any]:
     """Go through a script; return everything that can be seen of the connection."""
     seen: list[Any] = []
-    sent_head = False
+    sent_head = open_at_once
     while True:
         for event in end.events_received():
             seen.append(show(event))
@@ -259,6 +261,17 @@ def unmasked(data: bytes) -> Any:
     return head.fin, head.opcode, head.rsv, apply_mask(data[head.size :], head.mask)
 
 
+def settings(flags: int, extension: Any) -> dict[str, Any]:
+    """Return what ends are made with; by bit 32 without a handshake, which costs most."""
+    opened = {"state": State.OPEN} if flags & 32 else {}
+    return {
+        "extensions": [extension] if flags & 1 else None,
+        "max_size": (None, 10, (1000, 10), 1000)[flags >> 1 & 3],
+        "logger": SILENT,
+        **opened,
+    }
+
+
 def server(data: bytes) -> None:
     """Input: settings; actions with a length and a payload."""
     results = {}
@@ -266,13 +279,13 @@ def server(data: bytes) -> None:
         source = Input(data)
         flags = source.byte()
         end = parsing_with(ServerProtocol, module)(
-            extensions=[ServerPerMessageDeflateFactory()] if flags & 1 else None,
-            max_size=(None, 10, (1000, 10), 1000)[flags >> 1 & 3],
-            logger=SILENT,
+            **settings(flags, ServerPerMessageDeflateFactory())
         )
-        if flags & 8:
+        if flags & 32:
+            end.extensions = negotiated(flags)
+        elif flags & 8:
             end.receive_data(REQUEST)
-        results[tag] = run(end, source)
+        results[tag] = run(end, source, bool(flags & 32))
     same(results)
 
 
@@ -284,13 +297,19 @@ def client(data: bytes) -> None:
         flags = source.byte()
         end = parsing_with(ClientProtocol, module)(
             parse_uri("ws://localhost"),
-            extensions=[ClientPerMessageDeflateFactory()] if flags & 1 else None,
-            max_size=(None, 10, (1000, 10), 1000)[flags >> 1 & 3],
-            logger=SILENT,
+            **settings(flags, ClientPerMessageDeflateFactory()),
         )
-        end.key = KEY
-        end.send_request(end.connect())
-        if flags & 8:
-            end.receive_data(RESPONSE)
-        results[tag] = run(end, source)
+        if flags & 32:
+            end.extensions = negotiated(flags)
+        else:
+            end.key = KEY
+            end.send_request(end.connect())
+            if flags & 8:
+                end.receive_data(RESPONSE)
+        results[tag] = run(end, source, bool(flags & 32))
     same(results)
+
+
+def negotiated(flags: int) -> list[Any]:
+    """Return what a handshake would have left, with windows of 15 bits."""
+    return [PerMessageDeflate(False, False, 15, 15)] if flags & 1 else []

@@ -28,6 +28,7 @@ FOUND = BUILD / "found"
 
 sys.path[:0] = [str(ROOT), str(HERE.parent)]
 
+from fuzz.inputs import cut_in_turn  # noqa: E402
 from fuzz.seeds import SEEDS  # noqa: E402
 from fuzz.targets import TARGETS  # noqa: E402
 
@@ -80,6 +81,7 @@ def changed(data: bytes, chance: random.Random) -> bytes:
 
 def at_random(name: str, seconds: int) -> Report:
     """Run a target of the Python side on changed seeds."""
+    cut_in_turn()
     chance = random.Random(time.time_ns())
     paths = sorted((HERE / "corpus" / name).glob("*"))
     inputs = [*SEEDS[name], *(path.read_bytes() for path in paths)]

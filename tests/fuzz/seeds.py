@@ -71,6 +71,7 @@ def scripts(mask: bytes | None, head: bytes) -> Iterator[bytes]:
         flags = 8 | (number & 7)
         yield bytes((flags, 0, len(data))) + data + bytes((11, 5)) + HELLO
         yield bytes((flags, 7, 2)) + b"\x03\xe8" + bytes((0, len(data))) + data
+        yield bytes((flags | 40, 0, len(data))) + data + bytes((3, 5)) + HELLO
     yield bytes((8, 3, 2)) + b"ab" + bytes((14, 2)) + b"cd" + bytes((23, 0))
     yield bytes((8, 15, 5)) + b"\x03\xeabad" + bytes((13, 1)) + b"p"
     half = len(head) // 2

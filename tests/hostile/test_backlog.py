@@ -177,6 +177,40 @@ def test_flood_of_pings_nobody_reads_the_pongs_of(free: Victim) -> None:
         free.good.echoed()
 
 
+def test_one_pong_waits() -> None:
+    """For who does not read, all pings but the newest are forgotten (RFC 6455, 5.5.3)."""
+    data = Maker(True).frame(PING, bytes(125)) * 8000
+    amounts: list[int] = []
+
+    async def main() -> None:
+        taken = asyncio.Event()
+
+        async def wait(ws: Any) -> None:
+            while ws.stats().bytes_received < len(data):
+                amounts.append(ws.buffered_amount)
+                await asyncio.sleep(0.01)
+            amounts.append(ws.buffered_amount)
+            taken.set()
+
+        # Sockets that are accepted have the sizes of the one that listens.
+        listening = socket.create_server((LOOPBACK, 0))
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32768)
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32768)
+            async with serve(
+                wait, sock=listening, max_control_rate=None, close_timeout=0.1
+            ):
+                sock.connect(listening.getsockname())
+                sock.sendall(request())
+                await asyncio.to_thread(sock.sendall, data)
+                await taken.wait()
+
+    asyncio.run(main())
+    # 32 KiB may wait before send() does, and what one read has answered.
+    assert max(amounts) < 400_000
+    assert max(amounts) > 0
+
+
 # -- messages --------------------------------------------------------------------------
 
 
@@ -363,6 +397,32 @@ def pour(address: Any, data: bytes, stop: threading.Event) -> None:
         while not stop.is_set():
             with contextlib.suppress(TimeoutError):
                 sock.sendall(data)  # whole or not: nobody looks any more
+
+
+def test_messages_after_the_program_has_closed() -> None:
+    """They are read, for a close frame may be behind them, and dropped."""
+    sizes: list[int] = []
+
+    async def main() -> None:
+        stop = threading.Event()
+
+        async def close(ws: Any) -> None:
+            await ws.recv()
+            closing = asyncio.create_task(ws.close())
+            before = ws.stats().bytes_received
+            while ws.stats().bytes_received < before + 20_000_000 and not ws.is_lost:
+                sizes.append(ws.queued_size)
+                await asyncio.sleep(0.01)
+            stop.set()
+            await closing
+
+        async with serve(close, LOOPBACK, 0, close_timeout=5) as server:
+            address = server.sockets[0].getsockname()
+            data = Maker(True).frame(BINARY, bytes(50_000))
+            await asyncio.to_thread(pour, address, data, stop)
+
+    asyncio.run(main())
+    assert max(sizes) < 5_000_000
 
 
 def test_stream_that_was_closed() -> None:

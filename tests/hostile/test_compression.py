@@ -85,8 +85,11 @@ def test_bomb(victim: Victim, name: str) -> None:
         peer.send(data)
         code, reason = peer.closing()
         assert code == 1009
-        assert reason.startswith("message is too big: ")
-        assert reason.endswith(f"more than {LIMIT} bytes")
+        if peer.has_other_words:
+            assert str(LIMIT) in reason
+        else:
+            assert reason.startswith("message is too big: ")
+            assert reason.endswith(f"more than {LIMIT} bytes")
 
 
 def test_limits(victim: Victim) -> None:
@@ -168,7 +171,7 @@ def test_broken(victim: Victim, name: str) -> None:
         got = peer.closing()
         assert got[0] == code
         # zlib and zlib-ng have each their words.
-        assert got[1] == reason or name == "garbage"
+        assert got[1] == reason or name == "garbage" or peer.has_other_words
         peer.end()
         assert peer.gone() in victim.endings
 

@@ -77,6 +77,20 @@ def test_who_says_nothing_is_not_logged(siege: Any) -> None:
     assert site.log.lines() == []
 
 
+def test_reasons_to_close(siege: Any) -> None:
+    """What a peer gives as its reason is text for people: nothing to obey, one line."""
+    site = siege()
+    peer = site.open()
+    with peer.sock:
+        peer.send(8, b"\x0f\xa0" + "\x1b[2J\nserver closed\u2028\x9b\u202e".encode())
+        opcode, payload = peer.frame()
+        assert (opcode, payload[:2]) == (8, b"\x0f\xa0")
+        assert peer.rest() == b""
+    site.goes_on()
+    shown = r"4000 (private use) \x1b[2J\nserver closed\u2028\x9b\u202e"
+    assert [text for text in site.log.lines(logging.DEBUG) if shown in text]
+
+
 def test_secrets_are_hidden(siege: Any) -> None:
     site = siege()
     secrets = ("Authorization: Basic c2VjcmV0", "Cookie: s=c2VjcmV0")

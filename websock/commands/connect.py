@@ -18,12 +18,14 @@ from ..asyncio.client import ClientConnection, connect
 from ..exceptions import ConnectionClosed, InvalidStatus
 from ..frames import CloseCode
 from ..typing import Data
-from .terminal import Terminal
+from .terminal import Terminal, printable
 
 __all__ = ["add_command"]
 
 OK, FAILED, CLOSED, INTERRUPTED = 0, 1, 3, 130
 CHUNK = 65536
+# JSON with line breaks may be so many times as long.
+PRETTY_GROWTH = 20
 
 HELP = """\
 /ping [TEXT]            send a ping and show the time until its pong
@@ -48,20 +50,25 @@ def show_bytes(data: bytes) -> str:
 
 
 def pretty(text: str) -> str:
-    """Return JSON objects and arrays with line breaks; other text as it is."""
+    """Return JSON objects and arrays with line breaks; other text as it is.
+
+    So is text that is nested too deeply, or that would grow a lot: each of its values
+    gets a line of its own, with as much space in front as the levels around it.
+    """
     if text.lstrip()[:1] not in ("{", "["):
         return text
+    pieces: list[str] = []
+    room = PRETTY_GROWTH * len(text) + 1000
     try:
-        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
-    except ValueError:
+        encoder = json.JSONEncoder(indent=2, ensure_ascii=False)
+        for piece in encoder.iterencode(json.loads(text)):
+            pieces.append(piece)
+            room -= len(piece)
+            if room < 0:
+                return text
+    except (ValueError, RecursionError):
         return text
-
-
-def printable(text: str) -> str:
-    """Return text without what a terminal would obey."""
-    return "".join(
-        c if c in "\n\t" or c.isprintable() else f"\\x{ord(c):02x}" for c in text
-    )
+    return "".join(pieces)
 
 
 class Session:
@@ -157,7 +164,7 @@ class Session:
         """Return a message as a person wants to see it."""
         if isinstance(message, bytes):
             return show_bytes(message)
-        return printable(message if self.arguments.raw else pretty(message))
+        return printable(message if self.arguments.raw else pretty(message), "\n\t")
 
     # -- sending ---------------------------------------------------------------------
 
@@ -271,7 +278,7 @@ def read_file(path: str) -> bytes:
 
 def tell(text: str) -> None:
     """Say something that is not output."""
-    print(f"websock: {printable(text)}", file=sys.stderr, flush=True)
+    print(f"websock: {printable(text, chr(10))}", file=sys.stderr, flush=True)
 
 
 def tls_context(arguments: argparse.Namespace) -> ssl.SSLContext | None:

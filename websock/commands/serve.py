@@ -14,13 +14,14 @@ from ..asyncio.client import connect
 from ..asyncio.server import Server, ServerConnection, broadcast, serve, unix_serve
 from ..exceptions import ConnectionClosed, WebSocketException
 from ..frames import CloseCode
+from .terminal import printable
 
 __all__ = ["add_command"]
 
 
 def say(text: str) -> None:
-    """Print a line at once."""
-    print(text, flush=True)
+    """Print one line at once, whatever a peer has put into it."""
+    print(printable(text), flush=True)
 
 
 class Servers:

@@ -18,7 +18,7 @@ except ImportError:
 else:
     HAS_READLINE = True
 
-__all__ = ["Terminal", "history_path"]
+__all__ = ["Terminal", "history_path", "printable"]
 
 PROMPT = "> "
 HISTORY_LENGTH = 1000
@@ -28,6 +28,19 @@ def history_path() -> Path:
     """Return where lines that were typed are kept (XDG base directories)."""
     state = env_text("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(state) / "websock" / "history"
+
+
+def printable(text: str, allowed: str = "") -> str:
+    """Return text of a peer without what a terminal would obey.
+
+    Args:
+        text: The text.
+        allowed: Control characters that stay, such as ends of lines.
+    """
+    return "".join(
+        c if c.isprintable() or c in allowed else c.encode("unicode_escape").decode()
+        for c in text
+    )
 
 
 class Terminal:

@@ -151,22 +151,28 @@ def _compress(address: ipaddress.IPv6Address) -> str:
     return f"{before.removesuffix(':')}::{after.removeprefix(':')}"
 
 
+_NUMBER = re.compile(r"0x([0-9a-f]*)|(0[0-7]+)|(0|[1-9][0-9]*)")
+
+
 def _parse_ipv4(url: str, labels: list[str]) -> str:
     """Read the old ways to write an address: few numbers, octal, hexadecimal."""
     if len(labels) > 4:
         raise _bad(url, "host is not an IPv4 address")
     numbers = []
     for label in labels:
+        # int() alone takes signs, underscores and prefixes of its own.
+        match = _NUMBER.fullmatch(label)
+        if match is None:
+            raise _bad(url, "host is not an IPv4 address")
+        hexadecimal, octal, decimal = match.groups()
         try:
-            if label.startswith("0x"):
-                numbers.append(int(label[2:] or "0", 16))
-            elif len(label) > 1 and label[0] == "0":
-                numbers.append(int(label, 8))
-            elif label.isascii() and label.isdigit():
-                numbers.append(int(label))
+            if hexadecimal is not None:
+                numbers.append(int(hexadecimal or "0", 16))
+            elif octal is not None:
+                numbers.append(int(octal, 8))
             else:
-                raise ValueError(label)
-        except ValueError:
+                numbers.append(int(decimal))
+        except ValueError:  # it has thousands of digits
             raise _bad(url, "host is not an IPv4 address") from None
     *first, last = numbers
     if any(n > 255 for n in first) or last >= 256 ** (4 - len(first)):

@@ -1,0 +1,98 @@
+"""Programs that act in the middle of things, while peers set the pace.
+
+What is borrowed, or counted, when a callback of the program is called must hold
+whatever the callback does.  Where that is about memory, the test runs in a process of
+its own, with the guards of Python's allocator around each block.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent.parent
+
+# A client fills its socket, and sends more when it is told so: the memory in which
+# small messages are joined has just been given to the system, and has room again, but
+# not for what the callback sends and the message that is under way.
+SENDS_WHEN_TOLD = """
+import asyncio
+import gc
+import socket
+import sys
+
+import websock
+from websock.asyncio.server import serve
+
+NUMBER, EXTRA = map(int, sys.argv[1:])
+
+
+class Client(websock.Listener):
+    said = 0
+
+    def on_message(self, ws, message):
+        for number in range(NUMBER):
+            ws.send_nowait(b"%08d" % number + b"x" * 2000)
+
+    def on_pause_writing(self, ws):
+        if not self.said:
+            self.said = 1
+            for number in range(EXTRA):
+                ws.send_nowait(b"p" * 2000)
+
+
+async def main():
+    received = asyncio.get_running_loop().create_future()
+
+    async def handler(ws):
+        await ws.send("go")
+        messages = [await ws.recv() for _ in range(NUMBER + EXTRA)]
+        received.set_result(messages)
+
+    async with serve(handler, "127.0.0.1", 0, compression=None) as server:
+        port = server.sockets[0].getsockname()[1]
+        uri = f"ws://127.0.0.1:{port}/"
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        sock.connect(("127.0.0.1", port))
+        options = {"listener": Client, "compression": None, "write_limit": 1000}
+        ws = await websock.connect(uri, sock=sock, **options)
+        messages = await asyncio.wait_for(received, 60)
+        await ws.close()
+    numbers = [int(message[:8]) for message in messages if message[:1] != b"p"]
+    assert numbers == list(range(NUMBER)), numbers[:10]
+    assert messages.count(b"p" * 2000) == EXTRA
+
+
+asyncio.run(main())
+gc.collect()  # the guards are looked at when memory is freed
+print("done")
+"""
+
+
+def guarded(program: str, *arguments: str) -> str:
+    """Run a program with guards around each block of memory; return what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program, *arguments],
+        env={**os.environ, "PYTHONMALLOC": "debug"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+@pytest.mark.parametrize("extra", [1, 32])
+@pytest.mark.parametrize("number", [25, 3000])
+def test_sending_when_told_to_pause(number: int, extra: int) -> None:
+    """Nothing is lost, and nothing is written where it does not belong.
+
+    Few messages are given to the system when the callback that sends them is over; of
+    many, some before.
+    """
+    assert guarded(SENDS_WHEN_TOLD, str(number), str(extra)) == "done\n"
