@@ -32,7 +32,7 @@ help:
 	@echo 'make csrc         the C tests, plain and with sanitizers'
 	@echo 'make sanitize     all Python tests on extensions built with sanitizers'
 	@echo 'make fuzz         the fuzz targets, C and Python      (MINUTES=10; default: 5)'
-	@echo 'make leaks        memory stays flat, both backends   (SCALE=100; default: 20)'
+	@echo 'make leaks        memory stays flat, both backends    (SCALE=50; default: 10)'
 	@echo 'make annotate     the Cython report, in build/annotate'
 	@echo 'make conformance  the Autobahn test suite            (ARGS=--fast: minutes)'
 	@echo 'make hostile      hostile peers against every API'
@@ -204,7 +204,7 @@ fuzz: dev
 	@$(BACKEND_ENV) $(PY) -P tests/fuzz/run.py --minutes $(MINUTES) \
 		--atheris $(FUZZ_VENV)/bin/python $(ARGS)
 
-SCALE ?= 20
+SCALE ?= 10
 
 leaks: dev
 	@$(PURE_ENV) $(PY) -P tests/leaks/run.py --scale $(SCALE)
