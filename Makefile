@@ -21,7 +21,7 @@ BACKEND_ENV = $(if $(filter ext,$(BACKEND)),$(EXT_ENV),$(PURE_ENV))
 
 .DEFAULT_GOAL := help
 .PHONY: help dev demo test test-pure hostile check csrc asan sanitize annotate conformance \
-	interop browser hosts applications fuzz leaks bench soak wheel docs clean distclean
+	interop browser hosts applications fuzz leaks bench soak load wheel docs clean distclean
 
 help:
 	@echo 'make demo         a server, a page, a client and a figure (KEEP=1: stays up)'
@@ -32,7 +32,7 @@ help:
 	@echo 'make csrc         the C tests, plain and with sanitizers'
 	@echo 'make sanitize     all Python tests on extensions built with sanitizers'
 	@echo 'make fuzz         the fuzz targets, C and Python      (MINUTES=10; default: 5)'
-	@echo 'make leaks        memory stays flat, both backends   (SCALE=100; default: 20)'
+	@echo 'make leaks        memory stays flat, both backends    (SCALE=50; default: 10)'
 	@echo 'make annotate     the Cython report, in build/annotate'
 	@echo 'make conformance  the Autobahn test suite            (ARGS=--fast: minutes)'
 	@echo 'make hostile      hostile peers against every API'
@@ -41,6 +41,7 @@ help:
 	@echo 'make hosts        the tests of other libraries, with the speed-ups in them'
 	@echo 'make applications real programs on other libraries, with and without the speed-ups'
 	@echo 'make bench        the benchmarks (ARGS="floor" or what python -m bench takes)'
+	@echo 'make load         very many connections, none lost   (CONNECTIONS=10000)'
 	@echo 'make soak         hours of mixed load with restarts   (MINUTES=60; default: 5)'
 	@echo 'make wheel        sdist, wheel from it, tests of that wheel'
 	@echo 'make docs         the documentation, in build/docs (warnings are errors)'
@@ -151,6 +152,11 @@ MINUTES ?= 5
 soak: dev
 	@$(PY) -m bench soak --minutes $(MINUTES) $(ARGS)
 
+CONNECTIONS ?= 10000
+
+load: dev
+	@$(PY) -m bench load --connections $(CONNECTIONS) $(ARGS)
+
 # -- quality ------------------------------------------------------------------------
 
 PYTHON_FILES = websock tests examples .ci setup.py $(wildcard bench)
@@ -198,7 +204,7 @@ fuzz: dev
 	@$(BACKEND_ENV) $(PY) -P tests/fuzz/run.py --minutes $(MINUTES) \
 		--atheris $(FUZZ_VENV)/bin/python $(ARGS)
 
-SCALE ?= 20
+SCALE ?= 10
 
 leaks: dev
 	@$(PURE_ENV) $(PY) -P tests/leaks/run.py --scale $(SCALE)

@@ -13,7 +13,18 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
-from . import brokers, goals, kernel, libraries, load, machine, micro, report, soak
+from . import (
+    brokers,
+    crowd,
+    goals,
+    kernel,
+    libraries,
+    load,
+    machine,
+    micro,
+    report,
+    soak,
+)
 from .capacity import command as capacity
 from .cases import KINDS, Case, parse_size
 from .process import BenchError, choose_cores
@@ -103,6 +114,13 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("capacity", help="how many machines does it take?")
     capacity.add_options(command)
     command.set_defaults(run=capacity.run)
+    command = commands.add_parser("load", help="are 10,000 connections held?")
+    command.add_argument("--connections", type=int, default=10_000)
+    command.add_argument("--seconds", type=float, default=20.0, help="of each row")
+    command.add_argument("--loop", type=_words, default=["uvloop", "asyncio"])
+    command.add_argument("--python", help="interpreter of the servers and clients")
+    command.add_argument("--output", default="load")
+    command.set_defaults(run=_run_load)
     command = commands.add_parser("setup", help="install all peers into bench/.venv")
     command.set_defaults(run=_setup)
     command = commands.add_parser("list", help="libraries, and which are installed")
@@ -264,6 +282,18 @@ def _run_kernel(options: argparse.Namespace) -> int:
     print(text)
     print(f"written: {path} and {path.with_suffix('.jsonl').name}", file=sys.stderr)
     return 0
+
+
+def _run_load(options: argparse.Namespace) -> int:
+    python = options.python or libraries.default_python()
+    facts = machine.describe(python)
+    chosen = crowd.crowds(options.connections, options.seconds, options.loop)
+    rows = crowd.run(chosen, python)
+    text = crowd.markdown(facts, rows)
+    path = report.write(options.output, facts, rows, text)
+    print(text)
+    print(f"written: {path} and {path.with_suffix('.jsonl').name}", file=sys.stderr)
+    return 0 if all(map(crowd.is_right, rows)) else 1
 
 
 def _run_micro(options: argparse.Namespace) -> int:

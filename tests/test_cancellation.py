@@ -8,6 +8,7 @@ turn of the loop in which it happens.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import sys
 import weakref
@@ -825,6 +826,27 @@ async def test_without_a_task(link: Link) -> None:
         assert not ws.is_receiving
         await peer.send(TEXT, "two")
         assert await ws.recv() == "two"
+
+
+@pytest.mark.skipif(
+    sys.implementation.name != "cpython", reason="calls the C API of CPython"
+)
+@on_link
+async def test_step_from_c(link: Link) -> None:
+    """The interpreter's own step, which promises no result beside an error."""
+    step = ctypes.pythonapi.PyIter_Send
+    step.argtypes = [ctypes.py_object, ctypes.py_object, ctypes.c_void_p]
+    async with link() as (ws, peer):
+        await peer.send(TEXT, "one")
+        await settle()
+        receiving = ws.recv()
+        result = ctypes.py_object()
+        assert step(receiving, None, ctypes.byref(result)) == 0
+        assert result.value == "one"
+        unset = ctypes.c_void_p(-1)
+        with pytest.raises(RuntimeError, match="cannot reuse"):
+            step(receiving, None, ctypes.byref(unset))
+        assert unset.value is None
 
 
 # -- nothing is left -----------------------------------------------------------------

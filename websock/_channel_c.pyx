@@ -137,8 +137,10 @@ cdef class Channel(LoopSocket):
     def init_channel(self, loop, write_marks):
         """Set up; call once, before anything else."""
         self.init_socket(loop)
-        # More than fits into memory is no limit.
-        self.write_high, self.write_low = (min(m, sys.maxsize) for m in write_marks)
+        # More than fits into memory is no limit.  (No generator: each of Cython's takes
+        # a reference to their type that it never gives back.)
+        high, low = write_marks
+        self.write_high, self.write_low = min(high, sys.maxsize), min(low, sys.maxsize)
 
     cdef int unwatch(self) except -1:
         """Stop reading: called only when input comes that is to be held back."""

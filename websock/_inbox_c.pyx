@@ -163,6 +163,7 @@ cdef class Recv:
 cdef PySendResult recv_send(
     PyObject *self, PyObject *arg, PyObject **result
 ) except? PYGEN_ERROR:
+    result[0] = NULL  # what PyIter_Send() promises for an error
     cdef Recv recv = <Recv>self
     cdef object value = recv.step()
     result[0] = Py_NewRef(value)

@@ -28,6 +28,7 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <sys/epoll.h>
+#include <sys/param.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -785,15 +786,22 @@ report(double seconds, const struct rusage *before, const struct rusage *end)
 {
     double user = seconds_of(end->ru_utime) - seconds_of(before->ru_utime);
     double sys = seconds_of(end->ru_stime) - seconds_of(before->ru_stime);
+    uint64_t fewest = UINT64_MAX; /* replies that a connection has received */
+    for (size_t i = 0; i < opt.connections; i++) {
+        fewest = MIN(fewest, g.conns[i].received);
+    }
     printf("{\"mode\": \"%s\", \"messages\": %llu, \"seconds\": %.6f, "
            "\"rate\": %.1f, \"p50_us\": %.2f, \"p99_us\": %.2f, "
            "\"max_us\": %.2f, \"load_user\": %.6f, \"load_system\": %.6f, "
+           "\"opened\": %zu, \"waiting\": %llu, \"fewest\": %llu, "
            "\"correct\": %s, \"error\": \"",
            opt.mode, (unsigned long long)g.done, seconds,
            seconds > 0 ? (double)g.done / seconds : 0.0,
            histogram_quantile(&g.latency, 0.50) / 1e3,
            histogram_quantile(&g.latency, 0.99) / 1e3,
            (double)g.latency.max / 1e3, user, sys,
+           g.opened, (unsigned long long)g.inflight,
+           (unsigned long long)fewest,
            g.failed ? "false" : "true");
     for (const char *p = g.error; *p; p++) {
         putchar(*p == '"' || *p == '\\' || *p < ' ' ? ' ' : *p);

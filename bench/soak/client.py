@@ -1,7 +1,7 @@
 """The clients of the soak: coroutines, listeners and threads that keep the accounts.
 
 They stop when standard input is closed: each ends its connection in good order, and one
-JSON line tells the sums.
+JSON line tells the sums.  On each ``SIGUSR1`` a line tells what they hold.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import gc
 import json
+import signal
 import ssl
 import sys
 import threading
@@ -18,6 +19,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from random import Random
 from typing import Any
 
+import memory
 from accounts import Ledger, Totals, make_message
 
 import websock
@@ -409,10 +411,16 @@ def thread_again(load: Load, number: int) -> None:
         load.stopping.wait(random.random() * interval)
 
 
+def tell_memory() -> None:
+    """Print what this process holds now."""
+    print(json.dumps(memory.measure()), flush=True)
+
+
 async def main(options: argparse.Namespace) -> None:
     """Run all clients until standard input is closed."""
     load = Load(options, json.loads(options.ports))
     loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGUSR1, tell_memory)
     threads = [
         threading.Thread(target=thread_again, args=(load, number))
         for number in range(NUMBERS["threads"])

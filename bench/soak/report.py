@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..report import machine_lines, table
-from .run import JUDGED_AFTER, MAX_GROWTH, MAX_GROWTH_BYTES, Plan
+from .judge import (
+    JUDGED_AFTER,
+    MAX_GROWTH,
+    MAX_GROWTH_BLOCKS,
+    MAX_GROWTH_BYTES,
+    SETTLED_AFTER,
+    without_connections,
+)
+from .run import Plan
 
 
 def markdown(
@@ -44,12 +52,19 @@ def markdown(
         "all the same. A subscriber counts what it received; none of the numbers in "
         "between was left out.",
         "## Processes",
-        f"A process may grow by {MAX_GROWTH:.0%} or {MAX_GROWTH_BYTES >> 20} MiB, "
-        "whichever is more, from the first fifth after its warm-up (a fifth of its "
-        "life) to its last; medians; judged once it has lived "
-        f"{JUDGED_AFTER:g} seconds. Without clients, the steady process must have the "
-        "files open that it had at first, and no connection may be left as an object "
-        "in any process that ends.",
+        "Memory *in use* is resident memory less what malloc holds free. It may grow "
+        f"by {MAX_GROWTH:.0%} or {MAX_GROWTH_BYTES >> 20} MiB, whichever is more, from "
+        "before a server's first connection to after its last (*idle*, *settled*); "
+        "and, in a process that lived "
+        f"{JUDGED_AFTER:g} seconds, from the first fifth after its warm-up (a fifth of "
+        "its life) to its last, medians. The number of Python's blocks may grow by "
+        f"{MAX_GROWTH_BLOCKS:.0%} there. Resident memory grows for minutes while holes "
+        "gather between messages of random sizes, so processes that live "
+        f"{SETTLED_AFTER / 60:g} minutes are held to the same bound by their own "
+        "figures, and servers that are replaced sooner may not exceed the level of the "
+        "steady one by more. Without clients, the steady process must have the files "
+        "open that it had at first, and no connection may be left as an object in any "
+        "process that ends.",
         _processes(ended),
     ]
     return "\n\n".join(parts) + "\n"
@@ -82,22 +97,33 @@ def _accounts(totals: dict[str, Any]) -> str:
 def _processes(ended: Sequence[dict[str, Any]]) -> str:
     lines = []
     for row in ended:
-        growth = row["growth"]
         seconds = row["ended"] - row["started"]
+        growth = row["growth"]
         lines.append(
             [
                 f"{row['process']} ({row['started'] / 60:.0f} min on)",
                 f"{seconds / 60:.1f}",
                 f"{row['cpu'] / seconds:.1%}",
-                "" if growth is None else f"{growth[0] / 1e6:.1f}",
-                "" if growth is None else f"{growth[1] / 1e6:.1f}",
+                _pair(growth.get("memory"), _megabytes),
                 f"{row['most_memory'] / 1e6:.1f}",
+                _pair(growth.get("in_use"), _megabytes),
+                _pair(without_connections(row), _megabytes),
+                _pair(growth.get("blocks"), "{:,}".format),
                 str(row["idle_files"] or ""),
                 str(row["most_files"]),
                 f"{row['connections_total']:,}" if "connections_total" in row else "",
                 str(row["left_over"]),
             ]
         )
-    header = ["process", "minutes", "CPU", "MB after warm-up", "MB in the end"]
-    header += ["MB at most", "files idle", "files at most", "connections served"]
-    return table([*header, "objects left"], lines)
+    header = ["process", "minutes", "CPU", "MB resident: warm, end", "MB at most"]
+    header += ["MB in use: warm, end", "MB in use: idle, settled"]
+    header += ["blocks: warm, end", "files idle", "files at most"]
+    return table([*header, "connections served", "objects left"], lines)
+
+
+def _pair(pair: Sequence[int] | None, text: Callable[[int], str]) -> str:
+    return ", ".join(map(text, pair)) if pair else ""
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f}"

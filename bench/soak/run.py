@@ -21,6 +21,7 @@ from websock.sync.client import connect
 
 from ..process import BenchError, tree_cpu_time
 from ..run import certificate, say
+from .judge import judge, name
 
 HERE = Path(__file__).resolve().parent
 KINDS = ("coroutine", "coroutine, TLS", "listener", "listener, TLS")
@@ -31,17 +32,8 @@ SAMPLE_EVERY = 5.0
 # Seconds that a process may take to start, and to end.
 PATIENCE = 60.0
 
-# Seconds that a process must have lived for its growth to be judged: before, caches and
-# the allocator's arenas still fill.
-JUDGED_AFTER = 300.0
-
 # Share of a process's life that is its warm-up.
 WARM_UP = 0.2
-
-# What a process may grow by after its warm-up: this share, and this many bytes.  Sizes
-# are random, so is how well they fit together; one 1 MiB message is in here anyway.
-MAX_GROWTH = 0.10
-MAX_GROWTH_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -61,7 +53,17 @@ class Sample(NamedTuple):
 
     time: float
     memory: int
+    free: int
+    blocks: int
     files: int
+
+    @property
+    def in_use(self) -> int:
+        return self.memory - self.free
+
+    def as_row(self) -> dict[str, float]:
+        """Return it for a file of JSON lines."""
+        return {**self._asdict(), "in_use": self.in_use}
 
 
 @dataclass
@@ -69,10 +71,12 @@ class Process:
     """A process of the soak, and what was seen of it."""
 
     name: str
+    role: str
     popen: subprocess.Popen[str]
     started: float
     first: dict[str, Any] = field(default_factory=dict)
     idle_files: int = 0
+    idle: Sample | None = None
     samples: list[Sample] = field(default_factory=list)
     cpu: float = 0.0
     ended: float = 0.0
@@ -90,11 +94,15 @@ class Process:
         found: dict[str, Any] = json.loads(line)
         return found
 
+    def sample(self, now: float) -> Sample:
+        """Ask it what it holds."""
+        self.popen.send_signal(signal.SIGUSR1)
+        return Sample(now, **self.read_line(), files=self.files())
+
     def look(self, now: float) -> None:
         """Take a sample."""
-        with contextlib.suppress(OSError):
-            self.samples.append(Sample(now, memory(self.pid), self.files()))
-            self.cpu = tree_cpu_time(self.pid).total
+        self.samples.append(self.sample(now))
+        self.cpu = tree_cpu_time(self.pid).total
 
     @property
     def pid(self) -> int:
@@ -104,27 +112,22 @@ class Process:
         """Return how many files it has open."""
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
-    def growth(self) -> tuple[int, int] | None:
-        """Return its memory after the warm-up and in the end; ``None``: too short.
+    def growth(self) -> dict[str, tuple[int, int]]:
+        """Return each figure after the warm-up and in the end; empty: too short.
 
         Both are medians over a fifth of its life.
         """
         if len(self.samples) < 10:
-            return None
+            return {}
         fifth = len(self.samples) // 5
         after = self.samples[int(len(self.samples) * WARM_UP) :]
-        return (
-            round(statistics.median(s.memory for s in after[:fifth])),
-            round(statistics.median(s.memory for s in after[-fifth:])),
-        )
-
-
-def memory(pid: int) -> int:
-    """Return the resident memory of a process, in bytes."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024
-    raise OSError("no memory: the process has ended")
+        return {
+            what: (
+                round(statistics.median(getattr(s, what) for s in after[:fifth])),
+                round(statistics.median(getattr(s, what) for s in after[-fifth:])),
+            )
+            for what in ("memory", "in_use", "blocks")
+        }
 
 
 class Service:
@@ -166,6 +169,7 @@ class Service:
             for ws in (one, two):
                 ws.send("")
                 ws.recv()
+            process.idle = process.sample(self.soak.clock())
             process.idle_files = process.files() - 2
         return process
 
@@ -222,7 +226,7 @@ class Soak:
             pass_fds=fds or (),
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         )
-        process = Process(name, popen, self.clock())
+        process = Process(name, script, popen, self.clock())
         self.processes.append(process)
         return process
 
@@ -230,30 +234,25 @@ class Soak:
         """Note how a process ended, and what is wrong with that."""
         found: dict[str, Any] = {
             "process": process.name,
+            "role": process.role,
             "started": round(process.started, 1),
             "ended": round(process.ended, 1),
             **process.first,
             **row,
             "cpu": round(process.cpu, 2),
             "idle_files": process.idle_files,
+            "idle": process.idle and process.idle.as_row(),
             "most_files": max((s.files for s in process.samples), default=0),
             "growth": process.growth(),
             "most_memory": max((s.memory for s in process.samples), default=0),
         }
         self.rows.append(found)
-        name = f"{process.name} ({process.started:.0f} s)"
         if row.get("status"):
-            self.faults.append(f"{name} ended with status {row['status']}")
+            self.faults.append(f"{name(found)} ended with status {row['status']}")
         for what in ("connections", "queued", "left_over"):
             if row.get(what):
-                self.faults.append(f"{name}: {what} is {row[what]} in the end, not 0")
-        if found["growth"] is not None:
-            before, after = found["growth"]
-            allowed = max(before * MAX_GROWTH, MAX_GROWTH_BYTES)
-            old_enough = process.ended - process.started >= JUDGED_AFTER
-            if old_enough and after - before > allowed:
                 self.faults.append(
-                    f"{name} grew from {before >> 10} to {after >> 10} KiB"
+                    f"{name(found)}: {what} is {row[what]} in the end, not 0"
                 )
 
     def run(self) -> None:
@@ -286,10 +285,8 @@ class Soak:
                 raise BenchError(f"the clients ended: {clients.popen.returncode}")
             for process in (steady.process, rolling.process, clients):
                 process.look(now)
-                if process.samples:
-                    self.rows.append(
-                        {"sample": process.name, **process.samples[-1]._asdict()}
-                    )
+                row = process.samples[-1].as_row()
+                self.rows.append({"sample": process.name, **row})
             if now >= next_restart and now < end - plan.drain:
                 rolling.restart()
                 restarts += 1
@@ -306,6 +303,7 @@ class Soak:
         self._settle(steady.process)
         for service in services:
             service.stop(service.process)
+        self.faults += judge([row for row in self.rows if "process" in row])
         self.rows.append({"totals": totals, "restarts": restarts})
         for kind, sums in totals.items():
             self.faults += [f"{kind}: {text}" for text in sums["texts"]]

@@ -1,7 +1,7 @@
 """The server of the soak: both APIs, with and without TLS, on sockets it inherits.
 
-It prints a JSON line when it serves.  ``SIGTERM`` makes it drain, tell what it counted
-in another line, and end.
+It prints a JSON line when it serves, and one with what it holds on each ``SIGUSR1``.
+``SIGTERM`` makes it drain, tell what it counted in another line, and end.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import socket
 import ssl
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+import memory
 
 import websock
 from websock.asyncio.server import Server, ServerConnection
@@ -90,6 +92,11 @@ def left_over() -> int:
     return sum(isinstance(item, ServerConnection) for item in gc.get_objects())
 
 
+def tell_memory() -> None:
+    """Print what this process holds now."""
+    print(json.dumps(memory.measure()), flush=True)
+
+
 async def main(options: argparse.Namespace) -> None:
     """Serve until the signal."""
     loop = asyncio.get_running_loop()
@@ -105,6 +112,7 @@ async def main(options: argparse.Namespace) -> None:
         )
     told = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, told.set)
+    loop.add_signal_handler(signal.SIGUSR1, tell_memory)
     feeding = asyncio.create_task(feed())
     print(
         json.dumps({"backend": websock.BACKEND, "loop": type(loop).__module__}),
@@ -121,7 +129,10 @@ async def main(options: argparse.Namespace) -> None:
     # What asyncio still holds goes with the next turns of the loop.
     for _ in range(10):
         await asyncio.sleep(0.01)
-    print(json.dumps({**sums, "left_over": left_over()}), flush=True)
+    left = left_over()
+    print(
+        json.dumps({**sums, "left_over": left, "settled": memory.measure()}), flush=True
+    )
 
 
 def run() -> None:
