@@ -21,7 +21,7 @@ BACKEND_ENV = $(if $(filter ext,$(BACKEND)),$(EXT_ENV),$(PURE_ENV))
 
 .DEFAULT_GOAL := help
 .PHONY: help dev demo test test-pure hostile check csrc asan sanitize annotate conformance \
-	interop browser hosts applications fuzz leaks bench soak wheel docs clean distclean
+	interop browser hosts applications fuzz leaks bench soak wheel platforms docs clean distclean
 
 help:
 	@echo 'make demo         a server, a page, a client and a figure (KEEP=1: stays up)'
@@ -43,6 +43,7 @@ help:
 	@echo 'make bench        the benchmarks (ARGS="floor" or what python -m bench takes)'
 	@echo 'make soak         hours of mixed load with restarts   (MINUTES=60; default: 5)'
 	@echo 'make wheel        sdist, wheel from it, tests of that wheel'
+	@echo 'make platforms    the tests on each Python that is found; a table'
 	@echo 'make docs         the documentation, in build/docs (warnings are errors)'
 	@echo 'make clean        remove what was built; make distclean: .venv too'
 
@@ -226,6 +227,10 @@ docs: $(VENV)/.stamp-docs
 wheel: dev
 	$(BACKEND_ENV) $(PY) .ci/wheel.py $(patsubst %,--python %,$(PYTHONS)) $(ARGS)
 	@ls -l dist
+
+# On each Python that is found, or PYTHONS="path ..."; up to half an hour for each.
+platforms: dev
+	@$(PY) .ci/platforms.py $(patsubst %,--python %,$(PYTHONS)) -- $(ARGS)
 
 clean:
 	rm -rf build dist *.egg-info websock/*.so websock/*_c.c websock/*.html
