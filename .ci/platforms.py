@@ -124,6 +124,10 @@ class Platform:
             made = self.run(self.base, "-m", "venv", "--clear", self.python.parents[1])
             if made.returncode:
                 return f"no environment: {made.stdout.strip().splitlines()[-1]}"
+            if self.run(self.python, "-m", "pip", "--version").returncode:
+                # Some builds are without the wheel of pip, so ours puts it there.
+                ours = (sys.executable, "-m", "pip", "--python", self.python)
+                self.run(*ours, "--quiet", "install", "pip")
             if failure := self.pip("install", "--only-binary", ":all:", *BUILD):
                 return f"no setuptools or Cython: {failure.splitlines()[-1]}"
             missing = self.install(wanted)
