@@ -3,10 +3,10 @@
     python .ci/platforms.py [--python PATH ...] [--backend c|py] [-- pytest options]
 
 Each interpreter gets an environment and a copy of the tree in ``build/platforms``, so
-nothing here is touched.  What the tests need is installed from wheels; where there is
-none for this interpreter, the package and the tests that import it are left out, and
-the table says so.  Extensions are compiled where a compiler and headers are.  The logs
-and ``table.md`` are beside the environments.
+nothing here is touched.  What the tests need is installed; what cannot be, for lack of
+a wheel for this interpreter, is left out with the tests that import it, and the table
+says so.  Extensions are compiled where a compiler and headers are.  The logs and
+``table.md`` are beside the environments.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Platform:
         self.memory = (24 if reserves else 6) * GIB
 
     def run(
-        self, *command: str | Path, timeout: float = 900, **env: str
+        self, *command: str | Path, timeout: float = 400, **env: str
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [str(part) for part in command],
@@ -108,7 +108,10 @@ class Platform:
     def pip(self, *arguments: str | Path, **env: str) -> str:
         """Run pip; return nothing, or what it says when it fails."""
         quiet = ("--disable-pip-version-check", "--quiet", "--no-input")
-        done = self.run(self.python, "-m", "pip", *quiet, *arguments, **env)
+        try:
+            done = self.run(self.python, "-m", "pip", *quiet, *arguments, **env)
+        except subprocess.TimeoutExpired:
+            return "pip takes too long"
         return done.stdout.strip() or "pip fails" if done.returncode else ""
 
     def prepare(self) -> str:
@@ -136,16 +139,19 @@ class Platform:
         return ""
 
     def install(self, wanted: list[str]) -> list[str]:
-        """Install what has wheels; return the names of what has none."""
+        """Install what the tests need; return the names of what cannot be."""
         binary = ("install", "--only-binary", ":all:")
         if not self.pip(*binary, *wanted):
             return []
-        return [name_of(item) for item in wanted if self.pip(*binary, item)]
+        missing = [item for item in wanted if self.pip(*binary, item)]
+        # Some build without a compiler of another language; the others fail soon.
+        source = ("install", "--prefer-binary")
+        return [name_of(item) for item in missing if self.pip(*source, item)]
 
     def cannot_compile(self) -> str:
         """Return what keeps extensions from being compiled, if anything."""
         probe = self.run(self.python, self.tree / ".ci" / "can_compile.py")
-        return probe.stdout.strip() if probe.returncode else ""
+        return probe.stdout.strip().splitlines()[-1] if probe.returncode else ""
 
     def build(self, backend: str) -> str:
         """Install the tree for a backend; return what is in the way, if anything."""
@@ -156,8 +162,10 @@ class Platform:
     def variables(self, backend: str) -> dict[str, str]:
         # An extension that is not made for it would have the lock put on again, with a
         # warning; the other libraries of the tests have some.
-        off = {"PYTHON_GIL": "0"} if self.tag.endswith("t") else {}
-        return MODES[backend] | off
+        more = {"PYTHON_GIL": "0"} if self.tag.endswith("t") else {}
+        if "trustme" in self.left_out and shutil.which("openssl"):
+            more["PYTHONPATH"] = str(self.tree / ".ci" / "stand_ins")
+        return MODES[backend] | more
 
     def pytest(self, backend: str, compiled: bool) -> list[str]:
         command = [str(self.python), "-X", "faulthandler", "-P", "-m", "pytest", "-q"]
@@ -188,7 +196,7 @@ class Platform:
             result.notes.append(failure)
             return result
         asked = self.run(self.python, "-P", "-c", STATE, **MODES[backend])
-        state = asked.stdout.split("|")
+        state = asked.stdout.strip().rpartition("\n")[2].split("|")
         if len(state) != 4 or state[2] != backend:
             result.notes.append(f"import websock: {'|'.join(state).strip()[-200:]}")
             return result
@@ -245,7 +253,7 @@ def row(platform: Platform, result: Result) -> tuple[str, ...]:
     failed = counts.get("failed", 0) + counts.get("errors", 0) + counts.get("error", 0)
     notes = [*result.notes]
     if platform.left_out:
-        notes.insert(0, f"no wheels of {', '.join(platform.left_out)}")
+        notes.insert(0, f"not installed: {', '.join(platform.left_out)}")
     return (
         platform.name,
         result.lock,
