@@ -31,6 +31,7 @@ WORK = ROOT / "build" / "platforms"
 BUILD = ["setuptools>=77", "Cython>=3.1,<4"]
 MODES = {"c": {"WEBSOCK_REQUIRE_EXT": "1"}, "py": {"WEBSOCK_PURE": "1"}}
 GIB = 2**30
+SHOWN = 8  # names of tests that fail, in the table
 NOT_COPIED = shutil.ignore_patterns(
     ".git", ".venv", ".autobahn", ".*_cache", ".hypothesis", "build", "dist",
     "node_modules", "reports", "__pycache__", "*.so", "*.egg-info", "*_c.c",
@@ -242,9 +243,11 @@ class Platform:
             result.notes.append(f"ended by signal {-status}")
         elif status and not result.counts:
             result.notes.append(f"exit status {status}")
-        result.notes += sorted(
-            {line for line in lines if line.startswith(("FAILED ", "ERROR "))}
-        )
+        bad = {line for line in lines if line.startswith(("FAILED ", "ERROR "))}
+        names = sorted(line.split(" - ")[0] for line in bad)
+        result.notes += names[:SHOWN]
+        if len(names) > SHOWN:
+            result.notes.append(f"and {len(names) - SHOWN} more")
 
 
 def row(platform: Platform, result: Result) -> tuple[str, ...]:
