@@ -62,9 +62,21 @@ def name_of(requirement: str) -> str:
     return re.split(r"[^\w.-]", requirement)[0]
 
 
-def limit_memory(size: int) -> None:
+def begin_process(size: int) -> None:
     """Have a test that takes all memory fail, and not what else runs here."""
     resource.setrlimit(resource.RLIMIT_AS, (size, size))
+    # A shell without job control has what runs in the background ignore it.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def stop(process: subprocess.Popen[bytes]) -> int:
+    """End pytest, which says what it has done so far; return its exit status."""
+    process.send_signal(signal.SIGINT)
+    try:
+        return process.wait(60)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGABRT)  # faulthandler says where it is
+        return process.wait(60)
 
 
 @dataclass
@@ -225,13 +237,12 @@ class Platform:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=lambda: limit_memory(self.memory),
+                preexec_fn=lambda: begin_process(self.memory),
             )
             try:
                 status = process.wait(limit * 60)
             except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGABRT)  # faulthandler says where it is
-                status = process.wait(60)
+                status = stop(process)
                 result.notes.append(f"stopped after {limit} minutes")
         result.minutes = (time.monotonic() - began) / 60
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
