@@ -170,7 +170,9 @@ class Platform:
         """Install the tree for a backend; return what is in the way, if anything."""
         how = ("install", "--no-deps", "--no-build-isolation", "--editable", ".")
         failure = self.pip(*how, **MODES[backend])
-        return failure.splitlines()[-1] if failure else ""
+        log = WORK / f"{self.tag}-build.log"
+        log.write_text(failure, encoding="utf-8")
+        return f"cannot be built, see {log.name}" if failure else ""
 
     def variables(self, backend: str) -> dict[str, str]:
         # An extension that is not made for it would have the lock put on again, with a
