@@ -21,7 +21,8 @@ BACKEND_ENV = $(if $(filter ext,$(BACKEND)),$(EXT_ENV),$(PURE_ENV))
 
 .DEFAULT_GOAL := help
 .PHONY: help dev demo test test-pure hostile check csrc asan sanitize annotate conformance \
-	interop browser hosts applications fuzz leaks bench soak load wheel docs clean distclean
+	interop browser hosts applications fuzz leaks bench soak load wheel platforms docs clean \
+	distclean
 
 help:
 	@echo 'make demo         a server, a page, a client and a figure (KEEP=1: stays up)'
@@ -44,6 +45,7 @@ help:
 	@echo 'make load         very many connections, none lost   (CONNECTIONS=10000)'
 	@echo 'make soak         hours of mixed load with restarts   (MINUTES=60; default: 5)'
 	@echo 'make wheel        sdist, wheel from it, tests of that wheel'
+	@echo 'make platforms    the tests on each Python that is found; a table'
 	@echo 'make docs         the documentation, in build/docs (warnings are errors)'
 	@echo 'make clean        remove what was built; make distclean: .venv too'
 
@@ -232,6 +234,10 @@ docs: $(VENV)/.stamp-docs
 wheel: dev
 	$(BACKEND_ENV) $(PY) .ci/wheel.py $(patsubst %,--python %,$(PYTHONS)) $(ARGS)
 	@ls -l dist
+
+# On each Python that is found, or PYTHONS="path ..."; up to half an hour for each.
+platforms: dev
+	@$(PY) .ci/platforms.py $(patsubst %,--python %,$(PYTHONS)) -- $(ARGS)
 
 clean:
 	rm -rf build dist *.egg-info websock/*.so websock/*_c.c websock/*.html

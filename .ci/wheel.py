@@ -25,6 +25,8 @@ import time
 import zipfile
 from pathlib import Path
 
+from pythons import find_pythons, tag_of
+
 ROOT = Path(__file__).resolve().parent.parent
 DIST = ROOT / "dist"
 WORK = ROOT / "build" / "wheel"
@@ -111,19 +113,12 @@ def normalise_wheel(path: Path, when: int) -> None:
 
 def other_pythons() -> list[Path]:
     """Return one CPython for each version that is installed, but for our own."""
-    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
-    candidates = [shutil.which(f"python3.{minor}") for minor in range(11, 20)]
-    candidates += sorted(pyenv.glob("versions/3.*/bin/python"), reverse=True)
-    code = "import sys; print(sys.implementation.cache_tag, sys.abiflags)"
-    found: dict[str, Path] = {}
-    for candidate in filter(None, candidates):
-        asked = subprocess.run([candidate, "-c", code], capture_output=True, text=True)
-        which = asked.stdout.strip()
-        minor = re.match(r"cpython-3(\d+)", which)
-        if minor and int(minor[1]) >= 11:
-            found.setdefault(which, Path(candidate))
-    found.pop(f"{sys.implementation.cache_tag} {sys.abiflags}".strip(), None)
-    return list(found.values())
+    ours = tag_of(sys.executable)
+    return [
+        python
+        for tag, python in find_pythons().items()
+        if tag != ours and tag.startswith("cpython-")
+    ]
 
 
 def build_sdist(into: Path, when: int) -> Path:

@@ -11,6 +11,7 @@ import tracemalloc
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -45,6 +46,8 @@ TAIL = b"\x00\x00\xff\xff"
 @pytest.fixture(autouse=True, params=["zlib", "zlib_ng.zlib_ng"])
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each module that can do the work, in turn; the other side is always zlib."""
+    if find_spec(request.param.partition(".")[0]) is None:
+        pytest.skip("zlib-ng is not installed")
     monkeypatch.setattr(deflate_module, "zlib", import_module(request.param))
 
 
@@ -650,7 +653,8 @@ class TestBackend:
         name = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True
         )
-        assert name.stdout.strip() == "zlib_ng.zlib_ng"
+        expected = "zlib_ng.zlib_ng" if find_spec("zlib_ng") else "zlib"
+        assert name.stdout.strip() == expected
 
     def test_zlib_can_be_replaced(self, monkeypatch: pytest.MonkeyPatch) -> None:
         class Counting:

@@ -18,6 +18,7 @@ PACKAGE = ROOT / "websock"
 LAYERS: dict[str, int] = {
     # L0: leaves.
     "_compat": 0,
+    "_optional": 0,
     "constants": 0,
     "datastructures": 0,
     "exceptions": 0,

@@ -5,9 +5,15 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from websock.asyncio.client import connect
 from websock.asyncio.server import ServerConnection, serve
+from websock.extensions.permessage_deflate import (
+    ClientPerMessageDeflateFactory,
+    ServerPerMessageDeflateFactory,
+)
+from websock.prepared import prepare
 
 THREADS = 4
 CLIENTS = 3
@@ -51,3 +57,52 @@ def test_a_loop_in_each_thread() -> None:
     with ThreadPoolExecutor(THREADS) as pool:
         results = list(pool.map(work, range(THREADS)))
     assert results == [[MESSAGES] * CLIENTS] * THREADS
+
+
+#: What all threads share: compressors that are idle, answers that are remembered, and a
+#: message that is framed, and compressed, by whoever sends it first.
+ALONE = {"server_no_context_takeover": True, "client_no_context_takeover": True}
+
+
+async def share(
+    deflate: tuple[ServerPerMessageDeflateFactory, ClientPerMessageDeflateFactory],
+    news: Any,
+    ready: threading.Barrier,
+) -> int:
+    """Serve the news, and an echo; return how many answers were as expected."""
+
+    async def handler(ws: ServerConnection) -> None:
+        async for message in ws:
+            await ws.send(message)
+            await ws.send(news)
+
+    theirs, ours = deflate
+    count = 0
+    async with serve(handler, "127.0.0.1", 0, extensions=[theirs]) as server:
+        port = server.sockets[0].getsockname()[1]
+        await asyncio.to_thread(ready.wait, LONG)
+        async with connect(f"ws://127.0.0.1:{port}", extensions=[ours]) as ws:
+            for i in range(MESSAGES):
+                message = f"{port} " * (20 + i)
+                await ws.send(message)
+                count += await ws.recv() == message
+                count += await ws.recv() == NEWS
+    return count
+
+
+NEWS = "what everybody is told, é and 語. " * 50
+
+
+def test_what_loops_share() -> None:
+    ready = threading.Barrier(THREADS)
+    news = prepare(NEWS)
+    deflate = (
+        ServerPerMessageDeflateFactory(**ALONE),
+        ClientPerMessageDeflateFactory(**ALONE),
+    )
+
+    def work(_: int) -> int:
+        return asyncio.run(asyncio.wait_for(share(deflate, news, ready), LONG))
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        assert list(pool.map(work, range(THREADS))) == [2 * MESSAGES] * THREADS

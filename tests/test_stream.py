@@ -180,7 +180,8 @@ def make(impl: Impl) -> Made:
 @pytest.fixture(params=LOOPS)
 def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, Any]], Any]:
     freeze()
-    return lambda coroutine: run_on(loop_factory(request.param), coroutine)
+    factory = loop_factory(request.param)
+    return lambda coroutine: run_on(factory, coroutine)
 
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]

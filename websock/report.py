@@ -10,11 +10,21 @@ from pathlib import Path
 
 from . import _kernels
 from ._compat import BACKEND
+from ._optional import find_fault
+from .asyncio.tls import AIOFASTNET_NAMES
+from .extensions.deflate import ZLIB_NAMES
 from .version import version
 
 __all__ = ["report"]
 
-OPTIONAL = ("uvloop", "aiofastnet", "python_socks", "werkzeug")
+# Modules that are used where they are, with names that they must have.
+OPTIONAL = {
+    "uvloop": ("Loop", "new_event_loop"),
+    "aiofastnet": AIOFASTNET_NAMES,
+    "python_socks": ("ProxyType",),
+    "werkzeug": (),
+}
+ZLIB = "zlib_ng.zlib_ng"
 
 
 def cpu_name() -> str:
@@ -41,9 +51,22 @@ def python_name() -> str:
 def loop_name() -> str:
     """Return the event loop that asyncio makes here, and whether uvloop is there."""
     default = "proactor" if sys.platform == "win32" else "selector"
-    if find_spec("uvloop") is None:
+    if "uvloop" not in found():
         return f"asyncio ({default})"
     return f"asyncio ({default}), uvloop"
+
+
+def found() -> list[str]:
+    """Return the optional modules that are installed and work."""
+    installed = [name for name in OPTIONAL if find_spec(name)]
+    return [name for name in installed if not find_fault(name, OPTIONAL[name])]
+
+
+def faults() -> list[tuple[str, str]]:
+    """Return the optional modules that are installed and do not work, with reasons."""
+    modules = OPTIONAL | {ZLIB: ZLIB_NAMES}
+    named = [(name, find_fault(name, needed)) for name, needed in modules.items()]
+    return [("broken", f"{name}: {fault}") for name, fault in named if fault]
 
 
 def report() -> list[tuple[str, str]]:
@@ -57,8 +80,6 @@ def report() -> list[tuple[str, str]]:
         ("CPU", cpu_name()),
         ("Python", python_name()),
         ("loops", loop_name()),
-        (
-            "found",
-            ", ".join(name for name in OPTIONAL if find_spec(name)) or "no extra",
-        ),
+        ("found", ", ".join(found()) or "no extra"),
+        *faults(),
     ]

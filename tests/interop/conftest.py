@@ -95,8 +95,8 @@ def peer(request: pytest.FixtureRequest) -> Peer:
     """Another implementation."""
     if request.param == "ws":
         return WsPeer(request.getfixturevalue("node"))
-    if request.param == "picows" and find_spec("picows") is None:
-        pytest.skip("picows has no wheel for this Python")
+    if request.param in ("picows", "tornado") and find_spec(request.param) is None:
+        pytest.skip(f"{request.param} has no wheel for this Python")
     return PEERS[request.param]()
 
 

@@ -15,15 +15,19 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
+from .._optional import use_optional
 from .loops import can_own_sockets
+
+#: What is called of aiofastnet.
+AIOFASTNET_NAMES = (
+    "Transport", "connect_accepted_socket", "create_connection", "create_server",
+    "create_unix_connection", "create_unix_server", "start_tls",
+)  # fmt: skip
 
 if TYPE_CHECKING:
     aiofastnet: Any
 else:
-    try:
-        import aiofastnet
-    except ImportError:  # not installed, or it refuses a sub-interpreter
-        aiofastnet = None
+    aiofastnet = use_optional("aiofastnet", AIOFASTNET_NAMES)
 
 __all__ = ["accept_tls", "create_tls_connection", "create_tls_server", "start_tls"]
 

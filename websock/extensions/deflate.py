@@ -20,15 +20,18 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from .._optional import use_optional
 from ..constants import RSV1
 from ..exceptions import Failure, PayloadTooBig, fail
+
+#: What a module has to have to take the place of zlib.
+ZLIB_NAMES = ("compressobj", "decompressobj", "error", "Z_SYNC_FLUSH", "Z_FULL_FLUSH")
 
 if TYPE_CHECKING:
     import zlib
 else:
-    try:
-        from zlib_ng import zlib_ng as zlib
-    except ImportError:  # not installed, or it refuses a sub-interpreter
+    zlib = use_optional("zlib_ng.zlib_ng", ZLIB_NAMES)
+    if zlib is None:
         import zlib
 
 __all__ = ["DeflateParameters", "DeflateTransform"]
