@@ -1,0 +1,62 @@
+"""Servers whose clients say what they subscribe to, and such clients."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from scripted import LOOPBACK
+
+import websock
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until something is so."""
+    for _ in itertools.count():
+        if condition():
+            return
+        await asyncio.sleep(0.001)
+
+
+async def handler(ws: Any) -> None:
+    """Subscribe to what the client names, and say so; ``-`` takes it back."""
+    async for message in ws:
+        pattern = message.lstrip("-+")
+        if message.startswith("-"):
+            await ws.send(str(ws.unsubscribe(pattern)))
+        else:
+            await ws.subscribe(pattern, numbered=message.startswith("+"))
+            await ws.send("ok")
+
+
+class Subscriber:
+    """A client, on the end of a subscription."""
+
+    def __init__(self, ws: Any) -> None:
+        self.ws = ws
+
+    async def ask(self, message: str) -> str:
+        await self.ws.send(message)
+        return str(await self.ws.recv())
+
+    async def get(self, count: int = 1) -> Any:
+        got = [await self.ws.recv() for _ in range(count)]
+        return got if count > 1 else got[0]
+
+
+@asynccontextmanager
+async def served(
+    handler: Any = handler, clients: int = 1, client: Any = None, **options: Any
+) -> AsyncIterator[Any]:
+    async with websock.serve(handler, LOOPBACK, 0, **options) as server:
+        scheme = "wss" if options.get("ssl") else "ws"
+        url = f"{scheme}://{LOOPBACK}:{server.sockets[0].getsockname()[1]}"
+        made = [await websock.connect(url, **(client or {})) for _ in range(clients)]
+        try:
+            yield server, *(Subscriber(ws) for ws in made)
+        finally:
+            for ws in made:
+                await ws.close()
