@@ -60,3 +60,57 @@ async def served(
         finally:
             for ws in made:
                 await ws.close()
+
+
+class Relay:
+    """A line to a broker that can be cut: for one process, not for the others."""
+
+    def __init__(self, port: int) -> None:
+        self.target = port
+        self.writers: list[asyncio.StreamWriter] = []
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.is_cut = False
+
+    async def __aenter__(self) -> Relay:
+        self.server = await asyncio.start_server(self._accept, LOOPBACK, 0)
+        self.port = self.server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *args: object) -> None:
+        self.server.close()
+        self.cut()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+    def cut(self) -> None:
+        """End all connections; refuse others."""
+        self.is_cut = True
+        for writer in self.writers:
+            writer.transport.abort()
+        self.writers.clear()
+
+    def mend(self) -> None:
+        self.is_cut = False
+
+    async def _accept(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.tasks.add(task)
+        if self.is_cut:
+            writer.transport.abort()
+            return
+        there, back = await asyncio.open_connection(LOOPBACK, self.target)
+        self.writers += [writer, back]
+        await asyncio.gather(_pipe(reader, back), _pipe(there, writer))
+
+
+async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    except OSError:
+        pass
+    finally:
+        writer.close()
