@@ -9,13 +9,18 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from doc_pages import free_port
-from scripted import LOOPBACK
+from linked import freeze
+from scripted import LOOPBACK, run_on
+from subscribers import served
+
+from websock.topics import Topics
 
 TIMEOUT = 30  # seconds, for a busy machine
 
@@ -128,3 +133,46 @@ def missing(kind: str) -> str:
     except ImportError:
         return f"the package {package} is not installed (pip install {package})"
     return ""
+
+
+KINDS = [
+    pytest.param(
+        kind, marks=pytest.mark.skipif(bool(missing(kind)), reason=missing(kind))
+    )
+    for kind in ("redis", "nats")
+]
+with_redis = pytest.mark.skipif(bool(missing("redis")), reason=missing("redis"))
+with_nats = pytest.mark.skipif(bool(missing("nats")), reason=missing("nats"))
+
+
+def go(coroutine: Any) -> None:
+    freeze()
+    run_on(None, coroutine)
+
+
+prefixes = iter(range(1_000_000))
+
+
+def prefix() -> str:
+    """Return a name that no other test uses."""
+    return f"t{os.getpid()}_{next(prefixes)}"
+
+
+def topics_on(url: str, **options: Any) -> Topics:
+    options.setdefault("timeout", 10)
+    return Topics(url, **options)
+
+
+@asynccontextmanager
+async def several(
+    broker: Broker, count: int = 2, clients: int = 1, **options: Any
+) -> AsyncIterator[list[tuple[Any, ...]]]:
+    """Run servers that have nothing in common but a broker, each with its clients."""
+    options.setdefault("prefix", prefix())
+    async with AsyncExitStack() as stack:
+        yield [
+            await stack.enter_async_context(
+                served(clients=clients, topics=topics_on(broker.url, **options))
+            )
+            for _ in range(count)
+        ]
