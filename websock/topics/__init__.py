@@ -11,6 +11,7 @@ from .backend import Backend, register_backend
 from .errors import BrokerError, TopicLimitError
 from .gaps import Gap
 from .history import Position
+from .pattern import check_pattern, check_topic
 from .registry import Subscription, Topics
 
 __all__ = [
@@ -21,5 +22,7 @@ __all__ = [
     "Subscription",
     "TopicLimitError",
     "Topics",
+    "check_pattern",
+    "check_topic",
     "register_backend",
 ]
