@@ -102,6 +102,8 @@ def test_wrong_urls_and_options() -> None:
             assert "secret7" not in str(caught.value)
         with pytest.raises(TypeError, match="unknown"):
             Topics(f"{kind}://h", unknown=1)
+        backend: Any = Topics(f"{kind}://ann:secret7@[::1]:99/3?x=secret8").backend
+        assert backend.address == f"{kind}://[::1]:99/3"
 
 
 @with_nats

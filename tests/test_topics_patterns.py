@@ -173,9 +173,12 @@ def test_numbers_of_one_source() -> None:
     assert (gap.count, str(gap)) == (None, "a: 13 to an unknown number of x")
     assert numbers.note("a", "y", 2) is None
     assert {t: str(p) for t, p in numbers.tracked().items()} == {"a": "y:2", "b": "x:1"}
-    numbers.forget("a")
+    numbers.forget("a", lambda topic: False)
     assert numbers.note("a", "y", 9) is None
-    numbers.forget("*")
+    numbers.forget("*", lambda topic: topic == "a")
+    assert list(numbers.tracked()) == ["a"]
+    numbers.forget("a", lambda topic: True)
+    numbers.forget("*", lambda topic: False)
     assert numbers.tracked() == {}
 
 
@@ -189,6 +192,6 @@ def test_numbers_of_several_sources() -> None:
     assert numbers.note("b", "x", 4) is None  # forgets what was quiet longest
     assert numbers.note("a", "y", 9) == Gap("a", "y", 8, 8)
     assert numbers.note("a", "x", 9) is None
-    numbers.forget("b")
-    numbers.forget("**")
+    numbers.forget("b", lambda topic: False)
+    numbers.forget("**", lambda topic: False)
     assert numbers.tracked() == {}

@@ -28,7 +28,7 @@ from brokers.running import (
     with_redis,
 )  # fmt: skip
 from scripted import LOOPBACK
-from subscribers import Relay, served, until
+from subscribers import Relay, handler, served, until
 
 import websock
 from websock.topics import BrokerError, Gap
@@ -551,6 +551,55 @@ def test_kept_and_live_on_redis(redis_server: Broker) -> None:
                         seen.append(message)
                 numbers = numbers_of(seen)
                 assert numbers == list(range(numbers[0], 1502))
+
+    go(main())
+
+
+def test_subscribing_again_while_kept_messages_come(redis_server: Broker) -> None:
+    """The last word counts: nothing comes for the first, and nothing twice."""
+
+    async def main() -> None:
+        async def handler(ws: Any) -> None:
+            async for _ in ws:
+                ws.subscribe("t.*", numbered=True, last=50)
+                ws.server.publish("t.x", "between")
+                await ws.subscribe("t.*", last=2)
+                ws.unsubscribe("t.*")
+                ws.subscribe("t.*", last=1)
+                await ws.subscribe("t.*")
+                ws.server.publish("t.x", "end")
+
+        topics = topics_on(redis_server.url, prefix=prefix(), history=50)
+        async with served(handler, topics=topics) as (server, a):
+            for number in range(10):
+                server.publish("t.x", str(number))
+            await a.ws.send("go")
+            got = [await a.get()]
+            while got[-1] != "end":
+                got.append(await a.get())
+            # What was published in between may be live, or kept, but not both.
+            assert got in (["9", "between", "end"], ["8", "9", "between", "end"])
+            (group,) = topics._patterns.values()
+            assert group.waiting == 0
+
+    go(main())
+
+
+def test_two_servers_start_at_once(redis_server: Broker) -> None:
+    async def main() -> None:
+        topics = topics_on(redis_server.url, prefix=prefix())
+        serving = [websock.serve(handler, LOOPBACK, 0, topics=topics) for _ in range(2)]
+        servers = await asyncio.gather(*serving)
+        assert topics.backend.is_connected  # type: ignore[attr-defined]
+        for server in servers:
+            server.publish("t", "x")
+            server.close()
+        await asyncio.gather(*(server.wait_closed() for server in servers))
+        assert not topics.backend.is_connected  # type: ignore[attr-defined]
+        dead = topics_on(f"redis://{LOOPBACK}:1", prefix=prefix())
+        serving = [websock.serve(handler, LOOPBACK, 0, topics=dead) for _ in range(2)]
+        results = await asyncio.gather(*serving, return_exceptions=True)
+        assert [type(result) for result in results] == [BrokerError, BrokerError]
 
     go(main())
 

@@ -137,6 +137,8 @@ class BrokerBackend(Backend):
         if not parts.hostname and not parts.path:
             raise ValueError("the URL of the broker has no host")
         host = parts.hostname or ""
+        if ":" in host:
+            host = f"[{host}]"
         self.address = f"{parts.scheme}://{host}{port}{parts.path}"
         self._secrets = _secrets(url)
         self.is_connected = False
@@ -511,7 +513,7 @@ class BrokerBackend(Backend):
         del self._patterns[pattern]
         if self.is_connected or self._holding is not None:
             self._change(pattern, False)
-        self.numbers.forget(pattern)
+        self.numbers.forget(pattern, self.hub.wanted)
         for id, item in list(self._in_flight.items()):
             if not self.hub.wanted(item.topic):
                 del self._in_flight[id]

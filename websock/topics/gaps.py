@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from .history import Position, select
@@ -80,11 +81,18 @@ class Numbers:
         """Return the last position of each topic; with one source each."""
         return {topic: Position(*last) for (topic, _), last in self._last.items()}
 
-    def forget(self, pattern: str) -> None:
-        """Forget the topics of a pattern, which are not listened to any more."""
+    def forget(self, pattern: str, wanted: Callable[[str], bool]) -> None:
+        """Forget the topics of a pattern that are not listened to any more.
+
+        Args:
+            pattern: Pattern that was given up.
+            wanted: Tells whether a topic is listened to for another reason.
+        """
         if not is_pattern(pattern) and self.one_source:
-            self._last.pop((pattern, ""), None)
+            if not wanted(pattern):
+                self._last.pop((pattern, ""), None)
             return
-        gone = set(select(pattern, {topic for topic, _ in self._last}))
+        topics = select(pattern, {topic for topic, _ in self._last})
+        gone = {topic for topic in topics if not wanted(topic)}
         for key in [key for key in self._last if key[0] in gone]:
             del self._last[key]

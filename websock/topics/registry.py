@@ -79,7 +79,6 @@ class _Group:
 
     def changed(self) -> None:
         self._plain = None
-        self.waiting = sum(s.held is not None for s in self.members.values())
 
     def receivers(self) -> tuple[tuple[ServerConnection, ...], ...]:
         """Return who gets messages as they are, and who with an envelope."""
@@ -173,6 +172,7 @@ class Topics:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
         self._users = 0
+        self._started: asyncio.Task[None] | None = None
         self._delivering = False
         self._later: deque[tuple[Any, ...]] = deque()
 
@@ -185,15 +185,21 @@ class Topics:
             BrokerError: When the broker cannot be reached.
             RuntimeError: When it was started in another loop.
         """
-        begun = self._bind(asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        if self._bind(loop):
+            self._started = loop.create_task(self.backend.start(self._hub))
         self._users += 1
-        if begun:
-            try:
-                await self.backend.start(self._hub)
-            except BaseException:
-                self._users -= 1
+        started = self._started
+        assert started is not None
+        try:
+            # Another server may be waiting for the same.
+            await asyncio.shield(started)
+        except BaseException:
+            self._users -= 1
+            if not self._users:
+                started.cancel()
                 self._loop = None
-                raise
+            raise
 
     def start_in(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin in a loop, as far as there is nothing to wait for."""
@@ -255,12 +261,15 @@ class Topics:
                 f"limit {self.max_subscriptions} for a connection"
             )
         group = self._group(pattern)
+        if pattern in mine:
+            self._end_join(mine[pattern], group)
         subscription = Subscription(ws, pattern, numbered)
         mine[pattern] = group.members[ws] = subscription
         wants_kept = bool(last) or since is not None
         if not isinstance(self.backend, MemoryBackend):
             if wants_kept and self.backend.keeps:
                 subscription.held = deque(maxlen=MAX_HELD)
+                group.waiting += 1
             subscription._joining = loop.create_task(
                 self._join(subscription, group, last, reached)
             )
@@ -288,11 +297,10 @@ class Topics:
             self._leave(subscription)
 
     def _leave(self, subscription: Subscription) -> None:
-        if subscription._joining is not None:
-            subscription._joining.cancel()
         pattern = subscription.pattern
         groups = self._patterns if is_pattern(pattern) else self._exact
         group = groups[pattern]
+        self._end_join(subscription, group)
         del group.members[subscription.ws]
         group.changed()
         if not group.members:
@@ -301,6 +309,14 @@ class Topics:
                 self._tree.remove(pattern)
             self._routes.clear()
             self.backend.unsubscribe(pattern)
+
+    def _end_join(self, subscription: Subscription, group: _Group) -> None:
+        """What is kept is not wanted any more."""
+        if subscription._joining is not None:
+            subscription._joining.cancel()
+        if subscription.held is not None:
+            subscription.held = None
+            group.waiting -= 1
 
     def _group(self, pattern: str) -> _Group:
         """Return the subscriptions to a pattern; make a group for it if need be."""
@@ -339,7 +355,9 @@ class Topics:
         except Exception:
             self.logger.exception("kept messages of %r are not there", pattern)
         held, subscription.held = subscription.held, None
-        group.changed()
+        if held is not None:
+            group.waiting -= 1
+            group.changed()
         if held is None or not subscription.ws.is_open:
             return
         self._send_kept(subscription, kept)
