@@ -97,9 +97,12 @@ def test_the_end_of_a_connection_takes_it_out(run: Run) -> None:
             assert not topics._exact
             assert topics._tree.size == 0
             assert server.publish("a.b", "nobody").number == 1
-            await asyncio.sleep(0)
-            gc.collect()
-            assert [r() for r in references if r() is not None] == []
+
+            def are_gone() -> bool:
+                gc.collect()
+                return all(reference() is None for reference in references)
+
+            await until(are_gone)
 
     run(main())
 

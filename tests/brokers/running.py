@@ -90,10 +90,6 @@ class Broker:
             self.process.wait()
             self.process = None
 
-    def restart(self) -> None:
-        self.kill()
-        self.start()
-
     def pause(self) -> None:
         """Have it stand still: it takes what comes, as far as the system does."""
         assert self.process is not None
