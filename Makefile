@@ -21,8 +21,8 @@ BACKEND_ENV = $(if $(filter ext,$(BACKEND)),$(EXT_ENV),$(PURE_ENV))
 
 .DEFAULT_GOAL := help
 .PHONY: help dev demo test test-pure hostile check csrc asan sanitize annotate conformance \
-	interop browser hosts applications fuzz leaks bench soak load wheel platforms docs clean \
-	distclean
+	interop browser brokers hosts applications fuzz leaks bench soak load wheel platforms \
+	docs clean distclean
 
 help:
 	@echo 'make demo         a server, a page, a client and a figure (KEEP=1: stays up)'
@@ -39,6 +39,7 @@ help:
 	@echo 'make hostile      hostile peers against every API'
 	@echo 'make interop      against websockets, aiohttp, picows, tornado and ws'
 	@echo 'make browser      against the WebSocket of Chromium, in a headless one'
+	@echo 'make brokers      topics over real brokers that die, pause and refuse'
 	@echo 'make hosts        the tests of other libraries, with the speed-ups in them'
 	@echo 'make applications real programs on other libraries, with and without the speed-ups'
 	@echo 'make bench        the benchmarks (ARGS="floor" or what python -m bench takes)'
@@ -133,6 +134,9 @@ interop: dev
 
 browser: dev $(VENV)/.stamp-browser
 	@$(BACKEND_ENV) $(PYTEST) tests/browser $(ARGS)
+
+brokers: dev
+	@$(BACKEND_ENV) $(PYTEST) tests/brokers $(ARGS)
 
 conformance: dev
 	@AUTOBAHN='$(AUTOBAHN)' $(PY) tests/autobahn/conformance.py $(ARGS)

@@ -57,6 +57,7 @@ def _python(name: str, api: str, module: str, needs: str, **extra: object) -> Li
 _SPEEDUP = "BENCH_SPEEDUP"
 _PURE = {"WEBSOCK_PURE": "1"}
 _NO_BROADCAST = frozenset({"broadcast"})
+_NO_ECHO = frozenset({"echo", "handshake", "idle"})
 _UVICORN_NEEDS = "uvicorn"
 
 LIBRARIES: dict[str, Library] = {
@@ -86,6 +87,25 @@ LIBRARIES: dict[str, Library] = {
         ),
         _python(
             "websock", COROUTINE, "websock_echo", "websock", client="websock_client"
+        ),
+        _python(
+            "websock-topics", COROUTINE, "websock_topics", "websock", lacks=_NO_ECHO
+        ),
+        _python(
+            "websock-rooms",
+            COROUTINE,
+            "websock_topics",
+            "websock",
+            arguments=("--per-topic", "10"),
+            lacks=_NO_ECHO,
+        ),
+        _python(
+            "websockets-rooms",
+            COROUTINE,
+            "websockets_rooms",
+            "websockets",
+            arguments=("--per-topic", "10"),
+            lacks=_NO_ECHO,
         ),
         _python(
             "websock-zlib-ng",

@@ -105,6 +105,15 @@ SUITES: dict[str, Suite] = {
         "tornado,autobahn,node-ws",
         rounds=3,
     ),
+    "topics": Suite(
+        "Topics: one for all, and one for each ten",
+        tuple(
+            Case(mode="broadcast", connections=n, size=100)
+            for n in (10, 100, 1000, 10_000)
+        ),
+        "websock-topics,websock-rooms,websock,websockets,websockets-rooms",
+        rounds=3,
+    ),
     "tls": Suite(
         "Echo server over TLS",
         (

@@ -72,6 +72,7 @@ PAGES = {
     "docs/streams.md": 3,
     "docs/testing.md": 6,
     "docs/threads.md": 2,
+    "docs/topics.md": 7,
 }
 
 

@@ -18,7 +18,7 @@ from websock import commands as websock_commands
 
 pytestmark = pytest.mark.source
 
-#: Pages whose files are run by test_docs_programs.py and tests/interop, and which.
+#: Pages whose files are run by test_docs_programs.py, tests/interop and tests/brokers, and which.
 PROGRAMS = {
     "docs/contributing/host.md": {
         "tests/test_speedups_shout.py", "websock/speedups/_shout.py",
@@ -30,6 +30,7 @@ PROGRAMS = {
     "docs/howto/fastapi.md": {"app.py", "two_ports.py"},
     "docs/howto/nginx.md": {"websock.conf"},
     "docs/migrating/node.md": {"server.mjs", "server.py"},
+    "docs/topics.md": {"server.py"},
     "docs/tutorial/chat.md": {"chat.html", "chat.py"},
     "docs/tutorial/client.md": {"client.py", "patient.py"},
     "docs/tutorial/deploy.md": {"live.py"},

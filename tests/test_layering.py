@@ -72,6 +72,7 @@ LAYERS: dict[str, int] = {
     "asyncio": 4,
     "events": 4,
     "sync": 4,
+    "topics": 4,
     "__init__": 5,
     # L5: other libraries, and commands.
     "testing": 5,

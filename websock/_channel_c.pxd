@@ -60,5 +60,6 @@ cdef class Channel(LoopSocket):
         self, unsigned first, const uint8_t *p, size_t n, object owner
     ) except -1
     cdef int send_message(self, object message, object text) except -1
+    cdef bint is_slow(self, bint later) except -1
     cdef int end_output(self) except -1
     cdef int release_socket(self) except -1

@@ -348,7 +348,9 @@ cdef class Channel(LoopSocket):
                     self.unsent += n
                     return 0
         segment = Segment.__new__(Segment)
-        size = n if n > SEGMENT_SIZE else <size_t>(SEGMENT_SIZE if self.segments else max(n, <size_t>512))
+        # As much again as waits already: what is joined in one turn for thousands of
+        # channels must not take a large segment for each.
+        size = max(n, min(<size_t>SEGMENT_SIZE, max(self.unsent, <size_t>512)))
         segment.owner = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>size)
         segment.start = <const uint8_t *>PyBytes_AS_STRING(segment.owner)
         segment.capacity = size
@@ -602,6 +604,19 @@ cdef class Channel(LoopSocket):
                 NULL, 0, <const uint8_t *>PyBytes_AS_STRING(data), <size_t>len(data)
             )
 
+    cdef bint is_slow(self, bint later) except -1:
+        """Whether messages go to the backlog, and not to the socket."""
+        if not self.write_paused or self.backlog is None:
+            return False
+        if later and self.dirty and not self.watching_writes:
+            self.flush()  # the socket was not asked yet
+        return self.write_paused
+
+    def join_writes(self):
+        """Send what is written from here on at the end of the loop's turn."""
+        if self.shared is not None:
+            self.sent_turn = self.shared.turn
+
     @property
     def buffered_amount(self):
         """Bytes that were sent but not yet handed to the operating system."""
@@ -689,7 +704,7 @@ cdef class Channel(LoopSocket):
         self.connection_lost(exc)
 
 
-def send_to_many(channels, bytes frame, size_t size):
+def send_to_many(channels, bytes frame, size_t size, bint later=False):
     """Write a frame to the channels that take it as it is; see ``_channel_py``."""
     cdef const uint8_t *p = <const uint8_t *>PyBytes_AS_STRING(frame)
     cdef size_t n = <size_t>len(frame)
@@ -701,18 +716,18 @@ def send_to_many(channels, bytes frame, size_t size):
         channel = <Channel>item
         if not channel.is_open:
             continue
-        if (
-            channel.fragmenting
-            or channel.mask
-            or channel.transform is not None
-            or (channel.write_paused and channel.backlog is not None)
-        ):
-            others.append((item, None))
-            continue
-        channel.sends += 1
-        channel.sent_payload += size
-        channel.accepted += n
         try:
+            if channel.is_slow(later):
+                others.append((item, None))
+                continue
+            if channel.fragmenting or channel.mask or channel.transform is not None:
+                others.append((item, None))
+                continue
+            channel.sends += 1
+            channel.sent_payload += size
+            channel.accepted += n
+            if later:
+                channel.sent_turn = channel.shared.turn
             if n < LARGE:
                 channel.write(NULL, 0, p, n)
             else:

@@ -255,6 +255,22 @@ class Channel(LoopSocket):
                 shared.dirty.append(self)
                 shared.end_turn_later(self.loop)
 
+    def join_writes(self) -> None:
+        """Send what is written from here on at the end of the loop's turn.
+
+        For messages to many, of which more may follow in the same turn: they leave in
+        one write.
+        """
+        self._sent_turn = self._shared.turn
+
+    def _is_slow(self, later: bool) -> bool:
+        """Whether messages go to the backlog, and not to the socket."""
+        if not self.write_paused or self.backlog is None:
+            return False
+        if later and self._dirty and not self._watching_writes:
+            self._flush()  # the socket was not asked yet
+        return self.write_paused
+
     def _flush(self) -> None:
         """Send what was kept, as far as the socket takes it."""
         self._dirty = False
@@ -512,7 +528,7 @@ C = TypeVar("C", bound=Channel)
 
 
 def send_to_many(
-    channels: Iterable[C], frame: bytes, size: int
+    channels: Iterable[C], frame: bytes, size: int, later: bool = False
 ) -> list[tuple[C, Exception | None]]:
     """Write a frame to the channels that take it as it is; pass over closed ones.
 
@@ -520,6 +536,7 @@ def send_to_many(
         channels: Where to send it.
         frame: A whole message in one frame, not masked and not compressed.
         size: Bytes of payload in it.
+        later: Send it at the end of the loop's turn, with what else is sent in it.
 
     Returns:
         The channels that are to be looked at, because they mask, have an extension,
@@ -536,16 +553,18 @@ def send_to_many(
         if not channel.is_open:
             continue
         writer = channel._writer
-        if (
-            channel.fragmenting
-            or writer is None
-            or not writer.is_plain
-            or (channel.write_paused and channel.backlog is not None)
-        ):
-            others.append((channel, None))
-            continue
-        channel.count_sent(1, size)
         try:
+            if (
+                channel._is_slow(later)
+                or channel.fragmenting
+                or writer is None
+                or not writer.is_plain
+            ):
+                others.append((channel, None))
+                continue
+            channel.count_sent(1, size)
+            if later:
+                channel.join_writes()
             channel.write_bytes(frame)
         except Exception as exc:
             others.append((channel, exc))

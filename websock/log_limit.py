@@ -25,6 +25,7 @@ class LogLimit:
     Args:
         logger: Where to say how many lines were left out.
         per_second: Lines in a second.
+        about: What the lines are about.
 
     Attributes:
         logger: Where to say how many lines were left out.
@@ -32,12 +33,24 @@ class LogLimit:
         left_out: Lines that were left out, and not yet spoken of.
     """
 
-    __slots__ = ("_count", "_lock", "_since", "left_out", "logger", "per_second")
+    __slots__ = (
+        "_about",
+        "_count",
+        "_lock",
+        "_since",
+        "left_out",
+        "logger",
+        "per_second",
+    )
 
     def __init__(
-        self, logger: LoggerLike, per_second: int | None = MAX_LOG_LINES
+        self,
+        logger: LoggerLike,
+        per_second: int | None = MAX_LOG_LINES,
+        about: str = "refused handshakes",
     ) -> None:
         self.logger = logger
+        self._about = about
         self.per_second = per_second
         self.left_out = 0
         self._count = 0
@@ -75,7 +88,8 @@ class LogLimit:
     def _tell(self, left_out: int, seconds: float) -> None:
         if left_out:
             self.logger.info(
-                "%d more lines about refused handshakes in %.1f s were not logged",
+                "%d more lines about %s in %.1f s were not logged",
                 left_out,
+                self._about,
                 seconds,
             )

@@ -507,12 +507,41 @@ def broadcast(
         message = prepare(message, text=text)
     elif text is not None:
         raise TypeError("text is chosen in prepare(), not when it is sent")
+    failures = send_prepared_to_many(
+        connections, message, key, raise_exceptions=raise_exceptions
+    )
+    if failures and raise_exceptions:
+        raise ExceptionGroup("skipped broadcast", failures)
+
+
+def send_prepared_to_many(
+    connections: Iterable[Connection],
+    message: PreparedMessage,
+    key: Hashable = None,
+    *,
+    later: bool = False,
+    raise_exceptions: bool = False,
+) -> list[Exception]:
+    """Send a message to many connections, as ``broadcast()`` says.
+
+    Args:
+        connections: Where to send it.
+        message: The message.
+        key: What it is about, for ``SlowConsumer("latest")``.
+        later: Send it at the end of the loop's turn, with what else is sent in it.
+        raise_exceptions: The caller raises what went wrong: it is not logged.
+
+    Returns:
+        What went wrong.
+    """
     failures: list[Exception] = []
-    others = send_to_many(connections, message.frame(), len(message.payload))
+    others = send_to_many(connections, message.frame(), len(message.payload), later)
     for connection, exc in others:
         try:
             if exc is not None:
                 raise exc
+            if later:
+                connection.join_writes()
             if connection.backlog is not None:
                 connection.post(message, key=key)
             elif connection.fragmenting:
@@ -521,8 +550,7 @@ def broadcast(
                 connection.send_prepared(message, None)
         except Exception as failure:
             failures.append(_skipped(connection, failure, raise_exceptions))
-    if failures and raise_exceptions:
-        raise ExceptionGroup("skipped broadcast", failures)
+    return failures
 
 
 def _skipped(connection: Connection, exc: Exception, is_raised: bool) -> Exception:

@@ -21,6 +21,8 @@ from .base import MAX_QUEUE_BYTES
 from .connection import HOLD_FOR_HANDSHAKE, Connection, Marks
 
 if TYPE_CHECKING:
+    from ..topics.history import Since
+    from ..topics.registry import Subscription
     from .server import Handler, Server
 
 __all__ = ["ServerConnection"]
@@ -51,6 +53,7 @@ class ServerConnection(Connection):
         "handler",
         "handler_kwargs",
         "server",
+        "subscriptions",
         "ticket",
         "username",
     )
@@ -89,6 +92,8 @@ class ServerConnection(Connection):
         """The loop's time when it was accepted, if TLS came before the request."""
         self.ticket: Ticket | None = None
         """That it was let in, on a server with ``max_connections``."""
+        self.subscriptions: dict[str, Subscription] | None = None
+        """What it has subscribed to, by pattern; ``None`` before."""
         self._handshake_task: asyncio.Task[None] | None = None
         self._first_ping_at: float | None = None
         self.username: str
@@ -103,6 +108,60 @@ class ServerConnection(Connection):
             text: Body; it is sent in UTF-8.
         """
         return self.protocol.reject(status, text)
+
+    # -- topics ----------------------------------------------------------------------
+
+    def subscribe(
+        self,
+        pattern: str,
+        *,
+        numbered: bool = False,
+        last: int | None = None,
+        since: Since | None = None,
+    ) -> Subscription:
+        """Get what is published about a topic, or about all that match a pattern.
+
+        A message that several patterns match comes once.  The end of the connection
+        ends it too.  Subscribing again to the same pattern replaces what was asked for.
+
+        Args:
+            pattern: Topic; or a pattern, in which ``*`` stands for one segment and
+                ``**`` for any number of them.
+            numbered: Begin each message with a line that says the topic and the
+                position, ``"prices.eur 5f0c-1:17\\n"``.
+            last: Send kept messages first, so many of each topic at most.
+            since: Send first what came after this position, as far as it is kept; for
+                a pattern, a position for each topic.
+
+        Returns:
+            What can be awaited, to know that the broker, if there is one, has been
+            told, and kept messages were sent.
+
+        Raises:
+            ConnectionClosed: When the connection is closed.
+            RuntimeError: When it is not open yet, or this is another thread than the
+                loop's.
+            TopicLimitError: When there are too many subscriptions.
+            ValueError: When the pattern breaks a rule, or ``last`` or ``since`` is
+                malformed.
+        """
+        return self.server.topics.subscribe(
+            self, pattern, numbered=numbered, last=last, since=since
+        )
+
+    def unsubscribe(self, pattern: str) -> bool:
+        """Undo ``subscribe()``.
+
+        Args:
+            pattern: The same pattern.
+
+        Returns:
+            Whether it had been subscribed to.
+
+        Raises:
+            RuntimeError: When this is another thread than the loop's.
+        """
+        return self.server.topics.unsubscribe(self, pattern)
 
     # -- opening ---------------------------------------------------------------------
 
@@ -289,4 +348,6 @@ class ServerConnection(Connection):
             if self._handshake_task is not None:
                 self._handshake_task.cancel()
                 self._handshake_task = None
+            if self.subscriptions:
+                self.server.topics.forget(self)
             self.server.remove_connection(self)

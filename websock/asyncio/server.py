@@ -23,11 +23,14 @@ from ..headers import validate_subprotocols
 from ..http11 import SERVER, Request, Response
 from ..listener import Listener
 from ..log_limit import LogLimit
+from ..prepared import PreparedMessage
 from ..protocol import CONNECTING
 from ..server import ServerProtocol
 from ..slow import SlowConsumer
 from ..stats import ServerStats
-from ..typing import LoggerLike, Origin, PathLike, Subprotocol
+from ..topics.history import Position
+from ..topics.registry import Topics
+from ..typing import DataLike, LoggerLike, Origin, PathLike, Subprotocol
 from .auth import basic_auth
 from .base import MAX_QUEUE_BYTES, flow_options
 from .checks import (
@@ -96,6 +99,7 @@ class Server:
         log_limit: Limit on the lines that peers can have logged.
         all_connections: Connections that are not closed, in whatever state.
         handler_tasks: Tasks that run the handlers of connections.
+        topics: What its connections can subscribe to.
     """
 
     def __init__(
@@ -109,6 +113,7 @@ class Server:
         open_timeout: float | None = 10,
         logger: LoggerLike | None = None,
         admission: tuple[int | None, int | None, bool] = (None, None, True),
+        topics: Topics | None = None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.handler = handler
@@ -123,6 +128,8 @@ class Server:
         self.admission: Admission | None = make_admission(
             most, most_per_address, self.logger, is_plain
         )
+        self.topics = Topics() if topics is None else topics
+        self.topics.start_in(self.loop)
         self.all_connections: set[ServerConnection] = set()
         self.handler_tasks: set[asyncio.Task[None]] = set()
         self._totals = [0] * len(_TOTALS)  # of connections that are closed
@@ -130,6 +137,8 @@ class Server:
         self._closed: asyncio.Future[None] = self.loop.create_future()
         self._idle: asyncio.Future[None] | None = None
         self._draining = False
+        self.has_topics = False
+        """Whether it has started its topics, and is to stop them."""
 
     # -- connections, for ServerConnection -------------------------------------------
 
@@ -244,6 +253,49 @@ class Server:
             latency_max=max(latencies),
         )
 
+    def publish(
+        self,
+        topic: str,
+        message: PreparedMessage | DataLike,
+        *,
+        key: str | None = None,
+        text: bool | None = None,
+    ) -> Position | None:
+        """Send a message to all connections that have subscribed to a topic.
+
+        It waits for nobody, and can be called from any thread.  What is published in
+        one turn of the loop leaves together.  Connections that read too slowly are
+        treated as their ``slow_consumer`` says.
+
+        Args:
+            topic: Topic: segments between dots, such as ``prices.eur``.
+            message: ``str`` goes out as text, bytes-like as binary; or what
+                :func:`~websock.prepare` made.
+            key: What it is about, for ``SlowConsumer("latest")``; by default the topic.
+            text: ``True`` or ``False`` forces a text or a binary frame.
+
+        Returns:
+            The position of the message in its topic, where it is known at once: without
+            a broker, and in the loop's thread.
+
+        Raises:
+            RuntimeError: When the server was not started, or its loop is closed.
+            TypeError: When ``message`` is of none of these types.
+            ValueError: When the topic breaks a rule.
+        """
+        return self.topics.publish(topic, message, key=key, text=text)
+
+    def subscribers(self, topic: str) -> set[ServerConnection]:
+        """Return the open connections of this process that get what is published.
+
+        Args:
+            topic: Topic.
+
+        Raises:
+            ValueError: When the topic breaks a rule.
+        """
+        return self.topics.subscribers(topic)
+
     @property
     def sockets(self) -> tuple[Any, ...]:
         """Listening sockets; empty once the server is closed."""
@@ -323,6 +375,8 @@ class Server:
                 connection.close_nowait(code, reason)
         await self.listening.wait_closed()
         await self._wait_idle()
+        if self.has_topics:
+            await self.topics.stop()
         self._closed.set_result(None)
         self.log_limit.tell()
         self.logger.info("server closed")
@@ -495,6 +549,9 @@ class serve:
         max_connections_per_address: The same for connections from one address, or for
             IPv6 from one network of 64 bits. It is of no use behind a proxy, whose
             address all have, and for Unix sockets, where there is none.
+        topics: What carries what is published: ``"memory://"`` for this process alone;
+            the URL of a broker, ``"redis://..."`` or ``"nats://..."``; or a
+            :class:`~websock.topics.Topics`, which says more.
         **kwargs: Other arguments of ``loop.create_server()``: ``ssl``, ``sock``,
             ``family``, ``backlog``, ``reuse_port``, ``start_serving`` ...
 
@@ -537,6 +594,7 @@ class serve:
         max_control_rate: int | None = MAX_CONTROL_RATE,
         max_connections: int | None = None,
         max_connections_per_address: int | None = None,
+        topics: Topics | str = "memory://",
         **kwargs: Any,
     ) -> None:
         if subprotocols is not None:
@@ -575,6 +633,13 @@ class serve:
             host = tuple(host)
         check_listening(host, port, kwargs)
 
+        if not isinstance(topics, Topics):
+            if not isinstance(topics, str):
+                raise TypeError(
+                    f"topics must be a URL or Topics, not {type(topics).__name__}"
+                )
+            Topics(topics)  # raises what is wrong with it now, not when it is awaited
+        self._topics = topics
         self._handler, self._make_listener = sort_handler(handler)
         self._settings: dict[str, Any] = {
             "process_request": process_request,
@@ -647,7 +712,11 @@ class serve:
         Args:
             listening: The listening sockets, or what stands for them.
         """
-        return Server(self._handler, listening, **self._settings), self._factory
+        topics = self._topics
+        if isinstance(topics, str):
+            topics = Topics(topics)  # each server has its own
+        server = Server(self._handler, listening, topics=topics, **self._settings)
+        return server, self._factory
 
     async def _serve(self) -> Server:
         loop = asyncio.get_running_loop()
@@ -660,10 +729,14 @@ class serve:
         await listening.bind()
         server, _ = self.make_server(listening)
         try:
+            await server.topics.start()
+            server.has_topics = True
             if self._start_serving:
                 await listening.start(server)
         except BaseException:
             listening.close()
+            if server.has_topics:
+                await server.topics.stop()
             raise
         return server
 
