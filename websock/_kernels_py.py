@@ -290,4 +290,5 @@ def decode_utf8(data: BytesLike) -> str:
     Raises:
         UnicodeDecodeError: As ``bytes.decode()`` does, when they are not valid.
     """
-    return str(_view(data), "utf-8")
+    # Not str(view, "utf-8"): that of PyPy lets surrogates pass.
+    return codecs.utf_8_decode(_view(data), "strict", True)[0]

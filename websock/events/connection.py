@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 from typing import TYPE_CHECKING, Any
 
 from ..asyncio.payloads import control_payload
@@ -316,7 +317,7 @@ def check_utf8(data: Any) -> None:
         UnicodeDecodeError: When they are not UTF-8.
     """
     if isinstance(data, (bytes, bytearray, memoryview)):
-        str(data, "utf-8")
+        codecs.utf_8_decode(data, "strict", True)  # str() of PyPy is too kind
 
 
 class ConnectionEvents(Listener):
