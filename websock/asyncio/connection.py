@@ -508,7 +508,9 @@ def broadcast(
     elif text is not None:
         raise TypeError("text is chosen in prepare(), not when it is sent")
     failures: list[Exception] = []
-    others = send_to_many(connections, message.frame(), len(message.payload))
+    # A copy: on_pause_writing(), called meanwhile, may take a slow peer out of the set.
+    to = tuple(connections)
+    others = send_to_many(to, message.frame(), len(message.payload))
     for connection, exc in others:
         try:
             if exc is not None:
