@@ -7,14 +7,19 @@ its own, with the guards of Python's allocator around each block.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
+import socket
 import subprocess
 import sys
-from pathlib import Path
+from typing import Any
 
 import pytest
+from helpers import request
 
-TESTS = Path(__file__).parent.parent
+import websock
+from websock.asyncio.server import serve
 
 # A client fills its socket, and sends more when it is told so: the memory in which
 # small messages are joined has just been given to the system, and has room again, but
@@ -88,7 +93,7 @@ def guarded(program: str, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize("extra", [1, 32])
-@pytest.mark.parametrize("number", [25, 3000])
+@pytest.mark.parametrize("number", [25, 500])
 def test_sending_when_told_to_pause(number: int, extra: int) -> None:
     """Nothing is lost, and nothing is written where it does not belong.
 
@@ -96,3 +101,48 @@ def test_sending_when_told_to_pause(number: int, extra: int) -> None:
     many, some before.
     """
     assert guarded(SENDS_WHEN_TOLD, str(number), str(extra)) == "done\n"
+
+
+@pytest.mark.parametrize("kind", [set, list])
+def test_slow_peer_that_is_taken_out_during_a_broadcast(kind: Any) -> None:
+    """One that stops reading does not keep the message from the others."""
+    peers: Any = kind()
+    slow: list[Any] = []
+
+    class Chat(websock.Listener):
+        def on_open(self, ws: Any) -> None:
+            peers.add(ws) if kind is set else peers.append(ws)
+
+        def on_pause_writing(self, ws: Any) -> None:
+            peers.remove(ws)
+            slow.append(ws)
+            ws.transport.abort()
+
+    async def main() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            server = serve(Chat, "127.0.0.1", 0, compression=None)
+            server = await stack.enter_async_context(server)
+            address = server.sockets[0].getsockname()
+            uri = f"ws://127.0.0.1:{address[1]}/"
+            with socket.socket() as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                sock.connect(address)
+                sock.sendall(request())
+                await asyncio.to_thread(sock.recv, 1)
+                good = [
+                    await stack.enter_async_context(
+                        websock.connect(uri, max_size=None, proxy=None)
+                    )
+                    for _ in range(5)
+                ]
+                while len(peers) < 6:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+                number = 0
+                while not slow:
+                    number += 1
+                    websock.broadcast(peers, bytes(500_000))
+                    for ws in good:
+                        assert await ws.recv() == bytes(500_000)
+        assert 1 <= number < 100
+
+    asyncio.run(asyncio.wait_for(main(), 60))

@@ -535,7 +535,9 @@ def send_prepared_to_many(
         What went wrong.
     """
     failures: list[Exception] = []
-    others = send_to_many(connections, message.frame(), len(message.payload), later)
+    # A copy: on_pause_writing(), called meanwhile, may take a slow peer out of the set.
+    to = tuple(connections)
+    others = send_to_many(to, message.frame(), len(message.payload), later)
     for connection, exc in others:
         try:
             if exc is not None:

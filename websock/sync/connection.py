@@ -544,7 +544,7 @@ def broadcast(
             connection.logger.warning("skipped broadcast: %s", text)
         return True
 
-    for connection in connections:
+    for connection in tuple(connections):  # a set may change in other threads
         if not connection.is_open:
             continue
         protocol = connection.protocol
