@@ -102,6 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=_run_soak)
     command = commands.add_parser("brokers", help="what a broker spends on a message")
     command.add_argument("--brokers", default="redis,nats", metavar="NAME,...")
+    command.add_argument("--python", help="interpreter of the workers")
     command.add_argument("--rounds", type=int, default=3)
     command.add_argument("--seconds", type=float, default=0.7)
     command.add_argument("--output", default="brokers")
@@ -265,8 +266,9 @@ def _run_soak(options: argparse.Namespace) -> int:
 
 def _run_brokers(options: argparse.Namespace) -> int:
     chosen = brokers.choose(options.brokers)
-    facts = machine.describe(sys.executable)
-    rows = brokers.run(chosen, options.rounds, options.seconds)
+    python = options.python or libraries.default_python()
+    facts = machine.describe(python)
+    rows = brokers.run(chosen, python, options.rounds, options.seconds)
     text = brokers.markdown(facts, rows)
     path = report.write(options.output, facts, rows, text)
     print(text)

@@ -2,14 +2,16 @@
 
 A broker between workers takes each message once and gives it to every worker that has
 a subscriber.  Here it is given messages over plain sockets, in the few lines of its
-own protocol, so that nothing but the broker is metered.  What it spends is a sum, a
-share for the message and one for each copy; both come from a straight line through the
-cases.
+own protocol, so that nothing but the broker is metered: what each copy costs is the
+slope of a straight line through the cases.  Then two workers with topics use it, one
+publishes and the other has a subscriber: what they spend, and what a message costs the
+broker, whose commands for it are more than one.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import select
 import shutil
 import socket
@@ -20,7 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import report
+from . import libraries, report
 from .process import (
     BenchError,
     Metered,
@@ -34,6 +36,7 @@ from .stats import figure, line_through
 SUBSCRIBERS = (1, 2, 4, 8, 16, 32)
 SIZE = 100  # bytes of a message
 AT_ONCE = 16  # messages that are published before their copies are awaited
+BURST = 64  # messages that a worker publishes at once
 TOPIC = b"prices.eur"
 TIMEOUT = 20.0
 
@@ -173,6 +176,77 @@ def measure(broker: Broker, subscribers: int, seconds: float) -> dict[str, Any]:
     }
 
 
+def measure_workers(broker: Broker, python: str, seconds: float) -> dict[str, Any]:
+    """Publish from one worker to a subscriber of another; return the row of the costs.
+
+    Args:
+        broker: Which one.
+        python: Interpreter of the workers.
+        seconds: For how long.
+
+    Raises:
+        BenchError: When a message does not arrive.
+    """
+    core, other = choose_cores()
+    with serving(broker, other) as (process, port), contextlib.ExitStack() as stack:
+        url = f"{broker.name}://127.0.0.1:{port}"
+        workers = [stack.enter_context(_worker(url, python, core)) for _ in range(2)]
+        sockets = [stack.enter_context(_connect(port)) for _, port in workers]
+        for sock in sockets:
+            sock.sendall(UPGRADE)
+            _read_until(sock, b"\r\n\r\n")
+        publisher, subscriber = sockets
+        subscriber.sendall(_masked(b"subscribe"))
+        _read_until(subscriber, _frame(1, b"subscribed"))
+        order = _masked(b"publish %d %d" % (BURST, SIZE))
+        copies = _frame(2, bytes(SIZE)) * BURST
+        done = 0
+        started = time.monotonic()
+        metered = [process, *(worker for worker, _ in workers)]
+        before = [item.cpu_time() for item in metered]
+        while time.monotonic() - started < seconds:
+            publisher.sendall(order)
+            _expect([(subscriber, copies)])
+            done += BURST
+        spent = [
+            (item.cpu_time() - then).total * 1e6 / done
+            for item, then in zip(metered, before, strict=True)
+        ]
+    return {
+        "broker": broker.name,
+        "version": version(broker),
+        "published": done,
+        "broker_us": spent[0],
+        "publish_us": spent[1],
+        "receive_us": spent[2],
+    }
+
+
+@contextlib.contextmanager
+def _worker(url: str, python: str, core: int) -> Iterator[tuple[Metered, int]]:
+    port = free_port()
+    script = str(libraries.SERVERS / "topics_worker.py")
+    command = [python, script, "--port", str(port), "--engine", url]
+    environment = libraries.python_environment(libraries.LIBRARIES["websock"], python)
+    with running(command, core=core, environment=environment) as worker:
+        json.loads(worker.read_line(TIMEOUT))
+        yield worker, port
+
+
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
+def _frame(opcode: int, payload: bytes) -> bytes:
+    return bytes([0x80 | opcode, len(payload)]) + payload
+
+
+def _masked(payload: bytes) -> bytes:
+    return bytes([0x81, 0x80 | len(payload), 0, 0, 0, 0]) + payload
+
+
 def _connect(port: int) -> socket.socket:
     sock = socket.create_connection(("127.0.0.1", port), TIMEOUT)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -213,28 +287,53 @@ def version(broker: Broker) -> str:
     return next((w for w in words if w.lstrip("v")[:1].isdigit()), "unknown")
 
 
-def run(brokers: Sequence[Broker], rounds: int, seconds: float) -> list[dict[str, Any]]:
+def run(
+    brokers: Sequence[Broker], python: str, rounds: int, seconds: float
+) -> list[dict[str, Any]]:
     """Measure all cases in interleaved rounds; return the rows."""
-    return [
-        {**measure(broker, subscribers, seconds), "round": number}
-        for number in range(rounds)
-        for subscribers in SUBSCRIBERS
-        for broker in brokers
-    ]
+    rows = []
+    for number in range(rounds):
+        for broker in brokers:
+            for subscribers in SUBSCRIBERS:
+                rows.append(measure(broker, subscribers, seconds))
+            rows.append(measure_workers(broker, python, seconds))
+            for row in rows[-len(SUBSCRIBERS) - 1 :]:
+                row["round"] = number
+    return rows
 
 
-def costs(rows: Sequence[dict[str, Any]], broker: str) -> tuple[float, float]:
-    """Return microseconds of a broker for a message, and for each copy of it.
+@dataclass(frozen=True)
+class Costs:
+    """Microseconds of CPU for a message."""
+
+    copy: float
+    """Each copy that the broker sends."""
+    message: float
+    """The rest of what the broker does, for workers with topics."""
+    publish: float
+    """The worker that publishes it."""
+    receive: float
+    """A worker that gets a copy and sends it to one subscriber."""
+
+
+def costs(rows: Sequence[dict[str, Any]], broker: str) -> Costs:
+    """Return what a broker and its workers spend.
 
     Raises:
-        ValueError: When the rows have fewer than two cases of it.
+        ValueError: When the rows have too few cases of it.
     """
-    points = [
-        (float(row["subscribers"]), float(row["cpu_us"]))
-        for row in rows
-        if row["broker"] == broker
-    ]
-    return line_through(points)
+    mine = [row for row in rows if row["broker"] == broker]
+    copy = line_through(
+        [(row["subscribers"], row["cpu_us"]) for row in mine if "subscribers" in row]
+    )[1]
+    workers = [row for row in mine if "receive_us" in row]
+    if not workers:
+        raise ValueError(f"no rows of workers with {broker}")
+    spent, publish, receive = (
+        figure([row[name] for row in workers]).median
+        for name in ("broker_us", "publish_us", "receive_us")
+    )
+    return Costs(copy, spent - copy, publish, receive)
 
 
 def markdown(facts: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
@@ -251,35 +350,35 @@ def markdown(facts: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
         "in microseconds for each message that is published; the median, in brackets "
         "the smallest and largest round.",
     ]
+    plain = [row for row in rows if "subscribers" in row]
     lines = []
-    for subscribers in dict.fromkeys(row["subscribers"] for row in rows):
+    for subscribers in dict.fromkeys(row["subscribers"] for row in plain):
         line = [f"{subscribers:,}"]
         for name in names:
             found = [
                 row["cpu_us"]
-                for row in rows
+                for row in plain
                 if (row["broker"], row["subscribers"]) == (name, subscribers)
             ]
             line.append(report.spread(figure(found)))
         lines.append(line)
     parts.append(report.table(["subscribers", *names], lines))
-    parts.append("## For a message, and for each copy")
+    parts.append("## With workers")
     parts.append(
-        "A straight line through all rounds. One core is full at the rate in the last "
-        "columns, with as many workers that all want every message."
+        f"A worker publishes {BURST} messages at once to a topic, another one has a "
+        "subscriber. Microseconds of CPU for each message: of the broker, for each "
+        "copy (the slope of the table above) and for all else; of the worker that "
+        "publishes; and of the one that receives it and sends it on. One core of the "
+        "broker is full at the rate in the last columns, with as many workers that all "
+        "want every message."
     )
     lines = []
     for name in names:
-        message, copy = costs(rows, name)
-        full = [f"{1e6 / (message + copy * many):,.0f}/s" for many in (1, 10, 100)]
-        lines.append([name, report.number(message), report.number(copy), *full])
-    header = [
-        "broker",
-        "us/message",
-        "us/copy",
-        "1 worker",
-        "10 workers",
-        "100 workers",
-    ]
+        cost = costs(rows, name)
+        full = [f"{1e6 / (cost.message + cost.copy * n):,.0f}/s" for n in (1, 10, 100)]
+        spent = [cost.copy, cost.message, cost.publish, cost.receive]
+        lines.append([name, *map(report.number, spent), *full])
+    header = ["broker", "copy", "message", "publishing", "receiving"]
+    header += ["1 worker", "10 workers", "100 workers"]
     parts.append(report.table(header, lines))
     return "\n\n".join(parts) + "\n"

@@ -48,6 +48,7 @@ FIGURES = Figures(
     delivery=5,
     broker_message=3,
     broker_copy=0.25,
+    publish=20,
     receive=40,
 )
 
@@ -81,6 +82,7 @@ class TestModel:
         assert cpu(load, FIGURES, 1) == pytest.approx(
             {
                 "deliveries": 100 * 2000 * 5e-6,
+                "publishing": 100 * 20e-6,
                 "copies from the broker": 100 * 40e-6,
                 "messages of clients": 60_000 * 0.5 * 10e-6,
                 "keepalive": 60_000 / 30 * 7e-6,
@@ -203,14 +205,30 @@ class TestBrokers:
         assert row["cpu_us"] > 0
         assert row["version"][0].lstrip("v").isdigit() or row["version"][1].isdigit()
 
+    @pytest.mark.parametrize("name", brokers.BROKERS)
+    def test_workers(self, name: str) -> None:
+        broker = brokers.BROKERS[name]
+        if shutil.which(broker.program) is None:
+            pytest.skip(f"{broker.program} is not installed")
+        pytest.importorskip(name)
+        pytest.importorskip("uvloop")
+        row = brokers.measure_workers(broker, sys.executable, 0.02)
+        assert row["published"] >= brokers.BURST
+        assert min(row["broker_us"], row["publish_us"], row["receive_us"]) > 0
+
     def test_costs(self) -> None:
         rows: list[dict[str, Any]] = [
             {"broker": name, "subscribers": n, "cpu_us": a + b * n}
             for name, a, b in [("redis", 3, 0.25), ("nats", 4, 0.5)]
             for n in (1, 8, 32)
         ]
-        assert brokers.costs(rows, "redis") == pytest.approx((3, 0.25))
-        assert brokers.costs(rows, "nats") == pytest.approx((4, 0.5))
+        workers = {"broker_us": 9, "publish_us": 20, "receive_us": 40}
+        with pytest.raises(ValueError, match="no rows of workers with redis"):
+            brokers.costs(rows, "redis")
+        rows += [{"broker": name, **workers} for name in ("redis", "nats")]
+        cost = brokers.costs(rows, "nats")
+        found = (cost.copy, cost.message, cost.publish, cost.receive)
+        assert found == pytest.approx((0.5, 8.5, 20, 40))
         with pytest.raises(ValueError, match="1 points at one place make no line"):
             brokers.costs(rows[:1], "redis")
 
@@ -280,7 +298,8 @@ class TestFigures:
 
     def test_no_row_that_fits(self, tmp_path: Path) -> None:
         row = {"broker": "redis", "subscribers": 1, "cpu_us": 3}
-        lines = [{"machine": {}}, row, {**row, "subscribers": 2}]
+        workers = {"broker": "redis", "broker_us": 9, "publish_us": 1, "receive_us": 2}
+        lines = [{"machine": {}}, row, {**row, "subscribers": 2}, workers]
         text = "\n".join(json.dumps(line) for line in lines)
         (tmp_path / "brokers.jsonl").write_text(text)
         (tmp_path / "idle.jsonl").write_text('{"machine": {}}')

@@ -35,8 +35,10 @@ class Figures:
     """A message, in the broker."""
     broker_copy: float
     """Each copy of it that the broker sends to a worker, in the broker."""
+    publish: float
+    """A message published, in the worker."""
     receive: float
-    """A copy received from the broker, in the worker."""
+    """A copy received from the broker and sent to one subscriber, in the worker."""
 
 
 def load(
@@ -78,7 +80,7 @@ def load(
         wanted = {"library": library, "correct": True, **case}
         return all(row.get(name) == value for name, value in wanted.items())
 
-    message, copy = brokers.costs(rows("brokers"), broker)
+    costs = brokers.costs(rows("brokers"), broker)
     return Figures(
         api=api,
         broker=broker,
@@ -98,7 +100,8 @@ def load(
         delivery=median(
             "broadcast", "cpu_us", lambda row: mine(row, connections=10_000)
         ),
-        broker_message=message,
-        broker_copy=copy,
-        receive=median("topics", "receive_us", lambda row: row.get("broker") == broker),
+        broker_message=costs.message,
+        broker_copy=costs.copy,
+        publish=costs.publish,
+        receive=costs.receive,
     )

@@ -101,6 +101,7 @@ def cpu(load: Load, figures: Figures, workers: int) -> dict[str, float]:
     """Return the cores that a load keeps busy, by what for."""
     rates = {
         "deliveries": (load.published * load.audience, figures.delivery),
+        "publishing": (load.published, figures.publish),
         "copies from the broker": (
             load.published * copies(workers, load.audience),
             figures.receive,

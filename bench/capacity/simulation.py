@@ -46,8 +46,8 @@ def simulate(
     """Play ``seconds`` of a load.
 
     Args:
-        load: What is published; messages of clients, pings and handshakes are an even
-            load on each worker, which makes all it does slower.
+        load: What is published.  All else (clients' messages, pings, handshakes, and
+            publishing itself) is even on all workers, and makes them slower.
         figures: What things cost.
         workers: How many there are.
         topics: How many there are; their audiences differ, ``load.audience`` is what
@@ -114,7 +114,8 @@ def _other_work(load: Load, figures: Figures, workers: int) -> float:
     """
     rate = load.received * (figures.echo + load.handler)
     rate += figures.echo / load.ping_interval + figures.handshake / load.lifetime
-    share = load.connections / workers * rate / 1e6
+    rate = load.connections * rate + load.published * figures.publish
+    share = rate / workers / 1e6
     if share >= 1:
         raise ValueError(
             f"{workers:,} workers are busy with {share:.2f} of their time before "
