@@ -11,6 +11,7 @@ from .judge import (
     MAX_GROWTH,
     MAX_GROWTH_BLOCKS,
     MAX_GROWTH_BYTES,
+    MAX_SETTLED_BYTES,
     SETTLED_AFTER,
     without_connections,
 )
@@ -52,19 +53,19 @@ def markdown(
         "all the same. A subscriber counts what it received; none of the numbers in "
         "between was left out.",
         "## Processes",
-        "Memory *in use* is resident memory less what malloc holds free. It may grow "
-        f"by {MAX_GROWTH:.0%} or {MAX_GROWTH_BYTES >> 20} MiB, whichever is more, from "
-        "before a server's first connection to after its last (*idle*, *settled*); "
-        "and, in a process that lived "
-        f"{JUDGED_AFTER:g} seconds, from the first fifth after its warm-up (a fifth of "
-        "its life) to its last, medians. The number of Python's blocks may grow by "
-        f"{MAX_GROWTH_BLOCKS:.0%} there. Resident memory grows for minutes while holes "
-        "gather between messages of random sizes, so processes that live "
-        f"{SETTLED_AFTER / 60:g} minutes are held to the same bound by their own "
-        "figures, and servers that are replaced sooner may not exceed the level of the "
-        "steady one by more. Without clients, the steady process must have the files "
-        "open that it had at first, and no connection may be left as an object in any "
-        "process that ends.",
+        "Memory *in use* is resident memory less what malloc holds free. A server may "
+        f"have {MAX_SETTLED_BYTES >> 20} MiB more in use after its last connection "
+        "than before its first (*idle*, *settled*). The number of Python's blocks may "
+        f"grow by {MAX_GROWTH_BLOCKS:.0%} in a process that lived {JUDGED_AFTER:g} "
+        "seconds, from the first fifth after its warm-up (a fifth of its life) to its "
+        f"last, medians. In one that lived {SETTLED_AFTER / 60:g} minutes, memory in "
+        f"use and resident memory may grow by {MAX_GROWTH:.0%} or "
+        f"{MAX_GROWTH_BYTES >> 20} MiB, whichever is more; before, messages in flight "
+        "and the holes between those of random sizes hide any trend, so servers that "
+        "are replaced sooner may not exceed the resident level of the steady one by "
+        "more. Without clients, the steady process must have the files open that it "
+        "had at first, and no connection may be left as an object in any process that "
+        "ends.",
         _processes(ended),
     ]
     return "\n\n".join(parts) + "\n"
