@@ -20,7 +20,7 @@ EXT_ENV = WEBSOCK_PURE= WEBSOCK_REQUIRE_EXT=1
 BACKEND_ENV = $(if $(filter ext,$(BACKEND)),$(EXT_ENV),$(PURE_ENV))
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test test-pure hostile check csrc asan sanitize annotate conformance \
+.PHONY: help dev demo test test-pure hostile check csrc worlds asan sanitize annotate conformance \
 	interop browser hosts applications fuzz leaks bench soak wheel docs clean distclean
 
 help:
@@ -37,6 +37,7 @@ help:
 	@echo 'make conformance  the Autobahn test suite            (ARGS=--fast: minutes)'
 	@echo 'make hostile      hostile peers against every API'
 	@echo 'make interop      against websockets, aiohttp, picows, tornado and ws'
+	@echo 'make worlds       as on Windows and macOS, simulated    (ARGS=... for pytest)'
 	@echo 'make browser      against the WebSocket of Chromium, in a headless one'
 	@echo 'make hosts        the tests of other libraries, with the speed-ups in them'
 	@echo 'make applications real programs on other libraries, with and without the speed-ups'
@@ -124,6 +125,22 @@ hostile: dev
 	@if [ "$(BACKEND)" = ext ]; then \
 		$(EXT_ENV) $(PYTEST) --every-api tests/hostile $(ARGS); \
 	fi
+
+# Tests of all APIs in simulated worlds.  Without rewritten assertions, because pytest
+# would load the package by itself.  What the world has not is left out: loops that watch
+# sockets, uvloop, unix sockets.
+WORLDS = windows macos
+WORLD_TESTS = tests/test_sync_server.py tests/test_sync_connection.py \
+	tests/test_sync_client.py tests/test_events_connection.py tests/test_client_proxy.py \
+	tests/test_listener.py tests/test_commands.py
+WORLD_LACKS = uvloop or unix or socket or routes or SO_REUSEPORT
+
+worlds: dev
+	@for world in $(WORLDS); do echo "websock: as on $$world"; \
+		$(BACKEND_ENV) WEBSOCK_WORLD=$$world PYTHONPATH=tests/worlds:. \
+		$(PYTEST) --assert=plain -q -k 'not ($(WORLD_LACKS))' $(WORLD_TESTS) $(ARGS) \
+		|| exit 1; \
+	done
 
 interop: dev
 	@$(BACKEND_ENV) $(PYTEST) -m interop $(ARGS)

@@ -1,0 +1,115 @@
+"""Windows and macOS, as far as they can be simulated: see ``worlds/sitecustomize.py``."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import websock
+
+HERE = Path(__file__).parent
+TIMEOUT = 120
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="the worlds are made of what Linux has"
+)
+
+SPOKEN = [
+    "coroutine False",
+    "coroutine True",
+    "listener",
+    "loss",
+    "events",
+    "threads False",
+    "threads True",
+]
+LACKS = {
+    "windows": [
+        "unix_connect: this system has no Unix sockets",
+        "unix_serve: this system has no Unix sockets",
+        "sync unix_connect: this system has no Unix sockets",
+        "reuse_port: this system has no SO_REUSEPORT for reuse_port",
+        "sync reuse_port: this system has no SO_REUSEPORT for reuse_port",
+    ],
+    "macos": [],
+}
+
+
+def start(world: str, *arguments: str) -> subprocess.Popen[str]:
+    """Start Python in a world, with the library that is tested here."""
+    package = Path(websock.__file__).parents[1]
+    path = os.pathsep.join(map(str, (HERE / "worlds", package)))
+    return subprocess.Popen(
+        [sys.executable, "-P", "-W", "error", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={
+            **os.environ,
+            "PYTHONPATH": path,
+            "PYTHONUNBUFFERED": "1",
+            "NO_PROXY": "*",
+            "WEBSOCK_WORLD": world,
+        },
+    )
+
+
+@pytest.fixture(scope="module")
+def conversations() -> Iterator[dict[str, subprocess.Popen[str]]]:
+    """Both worlds at once, since they wait for most of their time."""
+    started = {world: start(world, str(HERE / "worlds/converse.py")) for world in LACKS}
+    yield started
+    for process in started.values():
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("world", LACKS)
+def test_conversations(
+    world: str, conversations: dict[str, subprocess.Popen[str]]
+) -> None:
+    out, errors = conversations[world].communicate(timeout=TIMEOUT)
+    assert errors == ""
+    assert out.splitlines() == [
+        f"{websock.BACKEND} {world}",
+        f"own sockets: {world == 'macos'}",
+        *SPOKEN,
+        *LACKS[world],
+    ]
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_commands_and_interrupts_without_signal_handlers_of_the_loop() -> None:
+    server = start("windows", "-m", "websock", "serve", "echo", "--port", "0")
+    assert server.stdout is not None
+    try:
+        what, _, uri = server.stdout.readline().strip().rpartition(" at ")
+        # The other lines are for the other addresses of "localhost".
+        assert what == "echo"
+        client = start(
+            "windows",
+            "-m",
+            "websock",
+            "connect",
+            uri,
+            "--send",
+            "hello",
+            "--count",
+            "1",
+        )
+        out, errors = client.communicate(timeout=TIMEOUT)
+        assert (out, errors, client.returncode) == ("hello\n", "", 0)
+        server.send_signal(signal.SIGINT)
+        out, errors = server.communicate(timeout=TIMEOUT)
+        assert out.splitlines()[-1] == "closing"
+        assert (errors, server.returncode) == ("", 0)
+    finally:
+        server.kill()
+        server.communicate()
