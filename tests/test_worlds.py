@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import selectors
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import websock
+from websock.sync.selector import PartsSelector
 
 HERE = Path(__file__).parent
 TIMEOUT = 120
@@ -83,6 +86,29 @@ def test_conversations(
         *SPOKEN,
         *LACKS[world],
     ]
+
+
+def test_more_sockets_than_select_takes() -> None:
+    selector = PartsSelector(part=3)
+    pairs = [socket.socketpair() for _ in range(8)]
+    try:
+        for number, (ours, _) in enumerate(pairs):
+            selector.register(ours, selectors.EVENT_READ, number)
+        assert selector.select(0) == []
+        assert selector.select(0.03) == []
+        for number in (0, 4, 7):
+            pairs[number][1].send(b"x")
+        ready = {(key.data, events) for key, events in selector.select()}
+        assert ready == {(number, selectors.EVENT_READ) for number in (0, 4, 7)}
+        selector.modify(pairs[1][0], selectors.EVENT_WRITE, 1)
+        selector.unregister(pairs[0][0])
+        ready = {(key.data, events) for key, events in selector.select(10)}
+        assert ready == {(1, selectors.EVENT_WRITE), (4, 1), (7, 1)}
+    finally:
+        selector.close()
+        for pair in pairs:
+            for sock in pair:
+                sock.close()
 
 
 @pytest.mark.usefixtures("interruptible")
