@@ -133,7 +133,7 @@ WORLDS = windows macos
 WORLD_TESTS = tests/test_sync_server.py tests/test_sync_connection.py \
 	tests/test_sync_client.py tests/test_events_connection.py tests/test_client_proxy.py \
 	tests/test_listener.py tests/test_commands.py
-WORLD_LACKS_windows = uvloop or unix or socket or routes
+WORLD_LACKS_windows = uvloop or unix or socket or routes or terminal or typing
 WORLD_LACKS_macos = uvloop
 
 worlds: dev
