@@ -152,7 +152,12 @@ class Server:
                 selector.register(self._woken, selectors.EVENT_READ)
                 selector.register(self.socket, selectors.EVENT_READ)
                 while not self.is_shutting_down():
-                    selector.select()
+                    try:
+                        selector.select()
+                    except OSError:
+                        # select() minds that a signal handler has closed the sockets.
+                        if not self.is_shutting_down():
+                            raise
                     if self.is_shutting_down():
                         break
                     if not self._accept():
