@@ -20,9 +20,9 @@ EXT_ENV = WEBSOCK_PURE= WEBSOCK_REQUIRE_EXT=1
 BACKEND_ENV = $(if $(filter ext,$(BACKEND)),$(EXT_ENV),$(PURE_ENV))
 
 .DEFAULT_GOAL := help
-.PHONY: help dev demo test test-pure hostile check csrc asan sanitize annotate conformance \
-	interop browser brokers hosts applications fuzz leaks bench soak load wheel platforms \
-	docs clean distclean
+.PHONY: help dev demo test test-pure hostile check csrc worlds asan sanitize annotate \
+	conformance interop browser brokers hosts applications fuzz leaks bench soak load wheel \
+	platforms docs clean distclean
 
 help:
 	@echo 'make demo         a server, a page, a client and a figure (KEEP=1: stays up)'
@@ -38,6 +38,7 @@ help:
 	@echo 'make conformance  the Autobahn test suite            (ARGS=--fast: minutes)'
 	@echo 'make hostile      hostile peers against every API'
 	@echo 'make interop      against websockets, aiohttp, picows, tornado and ws'
+	@echo 'make worlds       as on Windows and macOS, simulated    (ARGS=... for pytest)'
 	@echo 'make browser      against the WebSocket of Chromium, in a headless one'
 	@echo 'make brokers      topics over real brokers that die, pause and refuse'
 	@echo 'make hosts        the tests of other libraries, with the speed-ups in them'
@@ -128,6 +129,22 @@ hostile: dev
 	@if [ "$(BACKEND)" = ext ]; then \
 		$(EXT_ENV) $(PYTEST) --every-api tests/hostile $(ARGS); \
 	fi
+
+# Tests of all APIs in simulated worlds.  Without rewritten assertions, because pytest
+# would load the package by itself.  What the world has not is left out: loops that watch
+# sockets, uvloop, unix sockets.
+WORLDS = windows macos
+WORLD_TESTS = tests/test_sync_server.py tests/test_sync_connection.py \
+	tests/test_sync_client.py tests/test_events_connection.py tests/test_client_proxy.py \
+	tests/test_listener.py tests/test_commands.py
+WORLD_LACKS_windows = uvloop or unix or socket or routes or terminal or typing
+WORLD_LACKS_macos = uvloop
+
+worlds: dev
+	@$(foreach world,$(WORLDS),echo 'websock: as on $(world)' && \
+		$(BACKEND_ENV) WEBSOCK_WORLD=$(world) PYTHONPATH=tests/worlds:. \
+		$(PYTEST) --assert=plain -q -k 'not ($(WORLD_LACKS_$(world)))' \
+		$(WORLD_TESTS) $(ARGS) && ):
 
 interop: dev
 	@$(BACKEND_ENV) $(PYTEST) -m interop $(ARGS)

@@ -179,7 +179,7 @@ class Listening:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if reuse_port:
                 if not hasattr(socket, "SO_REUSEPORT"):
-                    raise ValueError("reuse_port is not supported here")
+                    raise ValueError("this system has no SO_REUSEPORT for reuse_port")
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if family == socket.AF_INET6:
                 # Each family has a socket of its own.

@@ -18,6 +18,7 @@ from ..asyncio.client import ClientConnection, connect
 from ..exceptions import ConnectionClosed, InvalidStatus
 from ..frames import CloseCode
 from ..typing import Data
+from .interrupts import call_on
 from .terminal import Terminal, printable
 
 __all__ = ["add_command"]
@@ -326,8 +327,7 @@ async def session(arguments: argparse.Namespace) -> int:
             ws.close_nowait()
         interrupted = True
 
-    with contextlib.suppress(NotImplementedError):  # Windows
-        loop.add_signal_handler(signal.SIGINT, interrupt)
+    call_on(signal.SIGINT, interrupt, loop)
     try:
         ws = await connect(arguments.uri, **options(arguments))
         status = await Session(ws, arguments).run()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import signal
 import ssl
 import sys
@@ -14,6 +13,7 @@ from ..asyncio.client import connect
 from ..asyncio.server import Server, ServerConnection, broadcast, serve, unix_serve
 from ..exceptions import ConnectionClosed, WebSocketException
 from ..frames import CloseCode
+from .interrupts import call_on
 from .terminal import printable
 
 __all__ = ["add_command"]
@@ -99,8 +99,7 @@ async def main(arguments: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        with contextlib.suppress(NotImplementedError):  # Windows
-            loop.add_signal_handler(number, stop.set)
+        call_on(number, stop.set, loop)
     servers = Servers(arguments)
     options: dict[str, Any] = {"max_size": arguments.max_size}
     scheme = "ws"

@@ -152,7 +152,12 @@ class Server:
                 selector.register(self._woken, selectors.EVENT_READ)
                 selector.register(self.socket, selectors.EVENT_READ)
                 while not self.is_shutting_down():
-                    selector.select()
+                    try:
+                        selector.select()
+                    except OSError:
+                        # select() minds that a signal handler has closed the sockets.
+                        if not self.is_shutting_down():
+                            raise
                     if self.is_shutting_down():
                         break
                     if not self._accept():
@@ -664,6 +669,8 @@ def make_socket(
         raise ValueError("there is nothing to listen on: give host and port, or sock")
     if port is not None and not 0 <= port <= 65535:
         raise ValueError(f"port must be between 0 and 65535: {port}")
+    if options.get("reuse_port") and not hasattr(socket, "SO_REUSEPORT"):
+        raise ValueError("this system has no SO_REUSEPORT for reuse_port")
     try:
         return socket.create_server(
             ("" if host is None else host, port or 0), **options
@@ -671,7 +678,8 @@ def make_socket(
     except OSError as exc:
         if exc.errno is None or isinstance(exc, socket.gaierror):
             raise
-        reason = os.strerror(exc.errno)
+        # os.strerror() does not know the numbers of Windows' sockets.
+        reason = str(exc.strerror).partition(" (while attempting")[0]
         raise OSError(exc.errno, f"cannot listen on {host}:{port}: {reason}") from None
 
 

@@ -18,7 +18,6 @@ import select
 import socket
 import ssl as ssl_module
 import struct
-import sys
 import threading
 from collections.abc import Callable
 from time import monotonic
@@ -28,11 +27,12 @@ from .deadlines import Deadline
 
 __all__ = ["NO_WAIT", "SocketStream", "Stream", "TlsStream", "make_stream"]
 
-# Windows has no such flag: there the socket is asked before it is used.
+# Windows has no such flag: there the socket never blocks, and is waited for.
 _DONTWAIT: int = getattr(socket, "MSG_DONTWAIT", 0)
 _HAS_POLL = hasattr(select, "poll")
 
-# Seconds after which a wait in the main thread begins anew, see below.
+# Seconds after which a wait in the main thread begins anew, see below; on Windows in
+# every thread.
 _LOOK_UP_AFTER = 1
 
 NO_WAIT = _DONTWAIT or -1
@@ -85,24 +85,33 @@ class SocketStream:
     __slots__ = ("has_output", "recv", "sock")
 
     def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.has_output = False
+        if not _DONTWAIT:
+            sock.settimeout(0)
+            self.recv: Callable[[int, int], bytes] = self._recv_waiting
+            return
         sock.settimeout(None)
         if threading.current_thread() is threading.main_thread():
             # Python sees to Ctrl-C in this thread, between two steps of a program: one
             # that comes just before recv(2) waits as long as recv(2) does.
-            value: int | bytes = _LOOK_UP_AFTER * 1000
-            if sys.platform != "win32":
-                value = struct.pack("@ll", _LOOK_UP_AFTER, 0)
+            value = struct.pack("@ll", _LOOK_UP_AFTER, 0)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
-        self.sock = sock
-        self.has_output = False
         # The socket's own method: nothing is in between, Ctrl-C neither.
-        self.recv: Callable[[int, int], bytes] = sock.recv
-        if not _DONTWAIT:  # pragma: no cover  # Windows
-            self.recv = self._recv_asking
+        self.recv = sock.recv
 
-    def _recv_asking(self, size: int, flags: int) -> bytes:  # pragma: no cover
-        if flags and not wait_for(self.sock, False, 0):
-            raise BlockingIOError
+    def _recv_waiting(self, size: int, flags: int) -> bytes:
+        """Receive where sockets never block (Windows).
+
+        Nothing ends a wait there, neither Ctrl-C nor another thread's ``abort()``, so
+        none is long.
+        """
+        try:
+            return self.sock.recv(size)
+        except BlockingIOError:
+            if flags:
+                raise
+        wait_for(self.sock, False, _LOOK_UP_AFTER)
         return self.sock.recv(size)
 
     def wait_readable(self, seconds: float | None) -> bool:
@@ -112,8 +121,6 @@ class SocketStream:
     def at_end(self) -> bool:
         """Tell whether the peer's stream has ended, and all of it was received."""
         try:
-            if not _DONTWAIT and not wait_for(self.sock, False, 0):
-                return False
             return not self.sock.recv(1, _DONTWAIT | socket.MSG_PEEK)
         except (BlockingIOError, InterruptedError):
             return False
@@ -132,13 +139,15 @@ class SocketStream:
 
     def send(self, data: bytes | memoryview) -> int:
         """Send some of what was encoded, waiting until that is possible."""
-        return self.sock.send(data)
+        while True:
+            try:
+                return self.sock.send(data)
+            except BlockingIOError:  # where sockets never block
+                wait_for(self.sock, True, _LOOK_UP_AFTER)
 
     def send_now(self, data: bytes | memoryview) -> int:
         """Send what is possible at once of what was encoded."""
         try:
-            if not _DONTWAIT and not wait_for(self.sock, True, 0):
-                return 0
             return self.sock.send(data, _DONTWAIT)
         except (BlockingIOError, InterruptedError):
             return 0

@@ -30,6 +30,8 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from .selector import make_selector
+
 if TYPE_CHECKING:
     from .base import ConnectionBase
 
@@ -64,7 +66,7 @@ class Watcher:
         """Whether ``wake()`` must be called after a ``recv()`` from the network."""
 
         self._lock = threading.Lock()
-        self._selector = selectors.DefaultSelector()
+        self._selector = make_selector()
         self._waker, self._woken = socket.socketpair()
         self._waker.setblocking(False)
         self._woken.setblocking(False)
