@@ -18,11 +18,11 @@ cdef class Channel(LoopSocket):
     cdef size_t unsent                      # bytes of it
     cdef size_t write_high
     cdef size_t write_low
-    cdef unsigned long sent_turn
-    cdef unsigned long sends                # messages sent
+    cdef uint64_t sent_turn
+    cdef uint64_t sends                     # messages sent
     cdef uint64_t sent_payload              # bytes in them, before compression
     cdef uint64_t accepted                  # bytes that were to be sent, as they are
-    cdef unsigned long writes               # calls of the system to write
+    cdef uint64_t writes                    # calls of the system to write
     cdef char answered                      # some by the callback, in this read event
     cdef char dirty
     cdef char end_after_flush

@@ -566,7 +566,7 @@ cdef class Channel(LoopSocket):
             raise ConcurrencyError("cannot send: a fragmented message is being sent")
         self.send_message(message, text)
 
-    def count_sent(self, unsigned long messages, uint64_t size):
+    def count_sent(self, uint64_t messages, uint64_t size):
         """Count messages that are sent by ``write_bytes()``, and their payload."""
         self.sends += messages
         self.sent_payload += size

@@ -1,6 +1,6 @@
 # Layout of the compiled sockets of a loop, and of what they share.
 
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint64_t
 
 cdef enum:
     READ_SIZE = 131072
@@ -16,7 +16,7 @@ cdef class LoopState:
     cdef size_t corked                      # bytes in the cork buffer
     cdef LoopSocket cork_owner                 # whose they are
     cdef bint reading                       # the read buffer is in use
-    cdef unsigned long turn                 # of the loop; grows when something was sent
+    cdef uint64_t turn                      # of the loop; grows when something was sent
     cdef bint turn_ends                     # end_turn() is scheduled
     cdef list dirty                         # sockets with joined output
     cdef object read_view

@@ -229,7 +229,7 @@ cdef class Stream(Inbox):
     cdef int readable(self) except -1:
         """Take input from the socket."""
         cdef LoopState shared = self.shared
-        cdef unsigned long writes = self.writes
+        cdef uint64_t writes = self.writes
         if self.fd < 0:
             return 0
         if self.must_hold():
@@ -511,7 +511,7 @@ cdef class Stream(Inbox):
     cdef int deliver(self, FrameReader reader) except -1:
         cdef int opcode = reader.event_opcode
         cdef object payload = reader.event_payload
-        cdef unsigned long sends = self.sends
+        cdef uint64_t sends = self.sends
         reader.event_payload = None
         if opcode <= OP_BINARY:
             if self.on_message is not None:
@@ -543,7 +543,7 @@ cdef class Stream(Inbox):
 
     cdef int deliver_control(self, int opcode, object payload) except -1:
         """Deliver a ping or a pong, unless there are too many."""
-        cdef unsigned long sends = self.sends
+        cdef uint64_t sends = self.sends
         if self.controls_left == 0 and not self.may_have_controls():
             return 0
         self.controls_left -= 1
