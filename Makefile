@@ -202,7 +202,7 @@ csrc:
 	@command -v $${CC:-cc} >/dev/null || { echo 'websock: no C compiler (cc) found'; exit 1; }
 	$(MAKE) -C csrc check asan
 
-ASAN_LIB = build/asan/lib
+ASAN_LIB = $(CURDIR)/build/asan/lib
 ASAN_RUNTIME = $(shell $${CC:-cc} -print-file-name=libasan.so)
 
 # Half an hour.  Programs that tests start inherit the runtime from the environment.
