@@ -21,7 +21,7 @@ BACKEND_ENV = $(if $(filter ext,$(BACKEND)),$(EXT_ENV),$(PURE_ENV))
 
 .DEFAULT_GOAL := help
 .PHONY: help dev demo test test-pure hostile check csrc worlds asan sanitize annotate \
-	conformance interop browser brokers hosts applications fuzz leaks bench soak load wheel \
+	conformance interop browser brokers hosts applications fuzz leaks bench soak load chaos wheel \
 	platforms docs clean distclean
 
 help:
@@ -37,6 +37,7 @@ help:
 	@echo 'make annotate     the Cython report, in build/annotate'
 	@echo 'make conformance  the Autobahn test suite            (ARGS=--fast: minutes)'
 	@echo 'make hostile      hostile peers against every API'
+	@echo 'make chaos        two ends and a network that fails  (SEEDS=2000; default: 200)'
 	@echo 'make interop      against websockets, aiohttp, picows, tornado and ws'
 	@echo 'make worlds       as on Windows and macOS, simulated    (ARGS=... for pytest)'
 	@echo 'make browser      against the WebSocket of Chromium, in a headless one'
@@ -139,6 +140,14 @@ WORLD_TESTS = tests/test_sync_server.py tests/test_sync_connection.py \
 	tests/test_listener.py tests/test_commands.py
 WORLD_LACKS_windows = uvloop or unix or socket or routes or terminal or typing
 WORLD_LACKS_macos = uvloop
+
+SEEDS ?= 200
+
+chaos: dev
+	@$(PURE_ENV) WEBSOCK_CHAOS_SEEDS=$(SEEDS) $(PYTEST) --no-ext tests/test_chaos.py -q $(ARGS)
+	@if [ "$(BACKEND)" = ext ]; then \
+		$(EXT_ENV) WEBSOCK_CHAOS_SEEDS=$(SEEDS) $(PYTEST) tests/test_chaos.py $(ARGS); \
+	fi
 
 worlds: dev
 	@$(foreach world,$(WORLDS),echo 'websock: as on $(world)' && \

@@ -266,15 +266,20 @@ class ConnectionBase(ConnectionInfo):
         except Exception as exc:
             self._crashed(exc)
             return
+        dropping = False
         for event in events:
             if event[0] > OP_BINARY:
+                # Also behind messages that are dropped: the close frame above all.
                 self.take_control(event[0], event[1])
+            elif dropping:
+                continue
             elif self.is_open or self._high is None or len(self._queue) < self._high:
                 self._queue.append(event)
             else:
                 # Closing does not wait for a program that has stopped to receive.
-                self._feed = self._feed_controls
-                break
+                dropping = True
+        if dropping and self._feed is not _ignore:
+            self._feed = self._feed_controls
         self._after_read()
 
     def _feed_controls(self, data: BytesLike) -> list[Event]:
