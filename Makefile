@@ -197,7 +197,7 @@ check: dev
 	$(BIN)/ruff check $(PYTHON_FILES)
 	$(BIN)/ruff format --check $(PYTHON_FILES)
 	$(BIN)/mypy --strict websock
-	$(BIN)/mypy --strict examples tests/user_code.py
+	$(BIN)/mypy --strict --explicit-package-bases examples tests/user_code.py
 	@if [ ! -f .clang-format ]; then :; \
 	elif command -v clang-format >/dev/null; then \
 		echo clang-format --dry-run --Werror 'csrc/**.[ch]'; \

@@ -33,6 +33,7 @@ def serve_page(ws: ServerConnection, request: Request) -> Response | None:
 
 
 async def chat(ws: ServerConnection) -> None:
+    assert ws.request is not None  # it was answered
     query = parse_qs(urlsplit(ws.request.path).query)
     name = query.get("name", ["somebody"])[0][:30]
     room = f"room.{query.get('room', ['hall'])[0]}"
