@@ -79,6 +79,104 @@ print("done")
 """
 
 
+# A callback ends the connection whose input is being read, in one of several ways, with
+# more input behind it: whole and cut messages, text, fragments and control frames.
+ENDS = """
+import asyncio
+import gc
+import sys
+
+import websock
+from websock.asyncio.server import serve
+
+WHERE, HOW = sys.argv[1:]
+tasks = []
+
+
+def act(ws, where):
+    if where != WHERE or ws.seen:
+        return
+    ws.seen = True
+    if HOW == "abort":
+        ws.transport.abort()
+    elif HOW == "close":
+        tasks.append(asyncio.ensure_future(ws.close()))
+    elif HOW == "drop":
+        ws.transport.abort()
+        del ws
+        gc.collect()
+    elif HOW == "error":
+        raise ValueError("asked for")
+    elif HOW == "pause":
+        ws.pause_reading()
+        asyncio.get_running_loop().call_soon(ws.resume_reading)
+
+
+class Server(websock.Listener):
+    def on_open(self, ws):
+        ws.seen = False
+
+    def on_message(self, ws, message):
+        ws.send_nowait(message)
+        if message != "still there?":
+            act(ws, "message")
+
+    def on_ping(self, ws, data):
+        act(ws, "ping")
+
+    def on_pong(self, ws, data):
+        act(ws, "pong")
+
+
+def frame(first, payload):
+    head = bytes([first, 0x80 | min(len(payload), 126)])
+    if len(payload) >= 126:
+        head += len(payload).to_bytes(2, "big")
+    return head + bytes(4) + payload
+
+
+BATCH = b"".join(
+    [
+        frame(0x81, b"text"),
+        frame(0x89, b"ping"),
+        frame(0x8A, b"pong"),
+        frame(0x01, b"frag"),
+        frame(0x89, b"ping"),
+        frame(0x80, b"ment"),
+        frame(0x82, bytes(30000)),
+        frame(0x81, "\u00e9".encode() * 500),
+        frame(0x82, bytes(20000))[:5000],
+    ]
+)
+
+
+async def main():
+    options = {"compression": None, "max_control_rate": None}
+    async with serve(Server, "127.0.0.1", 0, **options) as server:
+        host, port = server.sockets[0].getsockname()
+        good = await websock.connect(f"ws://{host}:{port}/", compression=None)
+        for _ in range(20):
+            reader, writer = await asyncio.open_connection(host, port)
+            writer.write(REQUEST + BATCH)
+            writer.write_eof()
+            try:
+                while await reader.read(65536):
+                    pass
+            except ConnectionError:
+                pass
+            writer.close()
+            await good.send("still there?")
+            assert await good.recv() == "still there?"
+        await good.close()
+        await asyncio.gather(*tasks)
+
+
+asyncio.run(main())
+gc.collect()
+print("done")
+"""
+
+
 def guarded(program: str, *arguments: str) -> str:
     """Run a program with guards around each block of memory; return what it prints."""
     done = subprocess.run(
@@ -101,6 +199,16 @@ def test_sending_when_told_to_pause(number: int, extra: int) -> None:
     many, some before.
     """
     assert guarded(SENDS_WHEN_TOLD, str(number), str(extra)) == "done\n"
+
+
+@pytest.mark.parametrize("how", ["abort", "close", "drop", "error", "pause"])
+@pytest.mark.parametrize("where", ["message", "ping", "pong"])
+def test_ending_what_is_being_read(where: str, how: str) -> None:
+    """Nothing is used that is gone, and others are served."""
+    program = ENDS.replace("REQUEST", repr(request()), 1)
+    if how == "error":
+        program = "import logging\nlogging.disable()\n" + program
+    assert guarded(program, where, how) == "done\n"
 
 
 @pytest.mark.parametrize("kind", [set, list])
