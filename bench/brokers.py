@@ -159,7 +159,7 @@ def measure(broker: Broker, subscribers: int, seconds: float) -> dict[str, Any]:
         done = 0
         started = time.monotonic()
         before = process.cpu_time()
-        while time.monotonic() - started < seconds:
+        while not done or time.monotonic() - started < seconds:
             publisher.sendall(batch)
             _expect(wanted)
             done += AT_ONCE
@@ -204,7 +204,7 @@ def measure_workers(broker: Broker, python: str, seconds: float) -> dict[str, An
         started = time.monotonic()
         metered = [process, *(worker for worker, _ in workers)]
         before = [item.cpu_time() for item in metered]
-        while time.monotonic() - started < seconds:
+        while not done or time.monotonic() - started < seconds:
             publisher.sendall(order)
             _expect([(subscriber, copies)])
             done += BURST
