@@ -24,6 +24,7 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
     # The address sanitizer, where it runs, else keeps what was freed.
     asan = environment.get("ASAN_OPTIONS", "")
     environment["ASAN_OPTIONS"] = f"{asan}:quarantine_size_mb=1".lstrip(":")
+    environment.pop("PYTHONMALLOC", None)  # without its own, Python counts no blocks
     return subprocess.run(
         [sys.executable, "-P", *command],
         env=environment,
