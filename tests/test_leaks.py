@@ -37,6 +37,9 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
 
 def test_memory_stays_flat() -> None:
     done = run("run.py")
+    if done.returncode:
+        # A busy machine may add a few once; a leak is there each time.
+        done = run("run.py")
     assert done.returncode == 0, done.stdout + done.stderr
     _, *lines = done.stdout.splitlines()
     assert len(lines) == 14
