@@ -133,6 +133,33 @@ def test_messages(http: str) -> None:
     ]
 
 
+def test_sends_in_tasks() -> None:
+    """What ``send()`` returns is as good as a coroutine."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        text = {"type": "websocket.send", "text": "text"}
+        await asyncio.create_task(send(text))
+        await asyncio.gather(*(send(text) for _ in range(3)))
+        await asyncio.wait_for(send({**text, "bytes": b"b", "text": None}), 10)
+        with pytest.raises(TypeError):
+            await asyncio.create_task(send({"type": "websocket.send", "text": b"b"}))
+        await send({"type": "websocket.close"})
+
+    async def talk(url: str, notes: list[Any]) -> None:
+        async with connect(url) as ws:
+            await note_end(ws, notes)
+
+    async def once() -> list[Any]:
+        notes: list[Any] = []
+        async with serving(app, "websock") as server:
+            await talk(f"ws://127.0.0.1:{server.port}", notes)
+        return notes
+
+    assert run(once()) == ["text"] * 4 + [b"b", (1000, "")]
+
+
 @pytest.mark.parametrize(
     "loop", [None, uvloop.new_event_loop], ids=["asyncio", "uvloop"]
 )

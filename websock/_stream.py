@@ -9,6 +9,7 @@ from ._compat import USE_EXT
 if TYPE_CHECKING or not USE_EXT:
     from ._stream_py import (
         Accepted,
+        Done,
         Stream,
         accept_connections,
         accepted_address,
@@ -20,6 +21,7 @@ if TYPE_CHECKING or not USE_EXT:
 else:
     from ._stream_c import (
         Accepted,
+        Done,
         Stream,
         accept_connections,
         accepted_address,
@@ -31,6 +33,7 @@ else:
 
 __all__ = [
     "Accepted",
+    "Done",
     "Stream",
     "accept_connections",
     "accepted_address",

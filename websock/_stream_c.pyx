@@ -29,7 +29,7 @@ from ._csrc cimport WS_SOCK_AGAIN, ws_iovec, ws_sock_readv, ws_sock_recv
 from ._inbox_c cimport PIECES, Inbox
 from ._loop_c cimport READ_SIZE, LoopState
 
-from ._channel_c import send_to_many
+from ._channel_c import Done, send_to_many
 from ._loop_c import (
     accept_connections,
     accepted_address,
@@ -41,6 +41,7 @@ from .exceptions import Failure, InternalError, fail
 
 __all__ = [
     "Accepted",
+    "Done",
     "Stream",
     "accept_connections",
     "accepted_address",

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-from ._channel_py import HOLD_FOR_WRITING, send_to_many
+from ._channel_py import HOLD_FOR_WRITING, Done, send_to_many
 from ._codec_py import FrameReader, FrameWriter
 from ._inbox_py import PIECES, Inbox
 from ._loop_py import (
@@ -47,6 +47,7 @@ from .typing import BytesLike
 
 __all__ = [
     "Accepted",
+    "Done",
     "Stream",
     "accept_connections",
     "accepted_address",

@@ -28,6 +28,7 @@ import http
 import logging
 import sys
 from collections import deque
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -41,7 +42,7 @@ from uvicorn.protocols.utils import (
     is_ssl,
 )
 
-from .._stream import loop_state
+from .._stream import Done, loop_state
 from ..asyncio.base import HOLD_FOR_HANDSHAKE, ConnectionBase
 from ..asyncio.transport import take_socket
 from ..datastructures import Headers
@@ -61,6 +62,7 @@ __all__ = ["WebSocketProtocol"]
 
 Event = dict[str, Any]  # an ASGI message
 
+DONE = Done()  # what awaiting gives back at once
 BACKLOG = 1 << 18  # bytes of messages that may wait for the application
 
 # How far the application is.  ACCEPTED is left by its own close only.
@@ -372,13 +374,29 @@ class WebSocketProtocol(ConnectionBase):
 
     # -- send() ----------------------------------------------------------------------
 
-    async def asgi_send(self, event: Event) -> None:
+    def asgi_send(self, event: Event) -> Awaitable[None]:
         """Send an event; the application's ``send()``.
+
+        A message for which there is nothing to wait is sent by the call: most are, and
+        a coroutine for each would cost more than what it does.
 
         Raises:
             ClientDisconnected: When the connection is closed, or being closed.
             RuntimeError: When the event is not due.
         """
+        if self.is_open and not self.write_paused and event["type"] == "websocket.send":
+            data = event.get("bytes")
+            kind: type = bytes
+            if data is None:
+                data = event.get("text")
+                kind = str
+            if data.__class__ is kind:
+                self.send_nowait(data)
+                return DONE
+        return self._send_event(event)
+
+    async def _send_event(self, event: Event) -> None:
+        """Send an event, whatever it is, and wait if need be."""
         if self.write_paused:
             try:
                 await self.drain()
