@@ -222,6 +222,15 @@ def _finish(
     return 0 if all(row["correct"] for row in bench.rows) else 1
 
 
+def _publish(
+    name: str, facts: dict[str, Any], rows: Sequence[dict[str, Any]], text: str
+) -> None:
+    """Write rows and their report, print it, and say where it is."""
+    path = report.write(name, facts, rows, text)
+    print(text)
+    print(f"written: {path} and {path.with_suffix('.jsonl').name}", file=sys.stderr)
+
+
 def _chart(path: Path) -> None:
     try:
         from .charts import draw
@@ -258,9 +267,7 @@ def _run_soak(options: argparse.Namespace) -> int:
     with soak.soaking(plan) as run:
         run.run()
     text = soak.markdown(plan, facts, run.rows, run.faults)
-    path = report.write(options.output, facts, run.rows, text)
-    print(text)
-    print(f"written: {path} and {path.with_suffix('.jsonl').name}", file=sys.stderr)
+    _publish(options.output, facts, run.rows, text)
     return 1 if run.faults else 0
 
 
@@ -270,9 +277,7 @@ def _run_brokers(options: argparse.Namespace) -> int:
     facts = machine.describe(python)
     rows = brokers.run(chosen, python, options.rounds, options.seconds)
     text = brokers.markdown(facts, rows)
-    path = report.write(options.output, facts, rows, text)
-    print(text)
-    print(f"written: {path} and {path.with_suffix('.jsonl').name}", file=sys.stderr)
+    _publish(options.output, facts, rows, text)
     return 0
 
 
@@ -280,9 +285,7 @@ def _run_kernel(options: argparse.Namespace) -> int:
     facts = machine.describe(sys.executable)
     rows = kernel.run(options.connections, options.rounds)
     text = kernel.markdown(facts, rows)
-    path = report.write(options.output, facts, rows, text)
-    print(text)
-    print(f"written: {path} and {path.with_suffix('.jsonl').name}", file=sys.stderr)
+    _publish(options.output, facts, rows, text)
     return 0
 
 
@@ -292,9 +295,7 @@ def _run_load(options: argparse.Namespace) -> int:
     chosen = crowd.crowds(options.connections, options.seconds, options.loop)
     rows = crowd.run(chosen, python)
     text = crowd.markdown(facts, rows)
-    path = report.write(options.output, facts, rows, text)
-    print(text)
-    print(f"written: {path} and {path.with_suffix('.jsonl').name}", file=sys.stderr)
+    _publish(options.output, facts, rows, text)
     return 0 if all(map(crowd.is_right, rows)) else 1
 
 
@@ -304,9 +305,7 @@ def _run_micro(options: argparse.Namespace) -> int:
     rows = micro.run(options.suite, python, options.seconds)
     title = f"{options.suite.capitalize()}, without sockets"
     text = micro.markdown(title, facts, rows)
-    path = report.write(options.suite, facts, rows, text)
-    print(text)
-    print(f"written: {path} and {path.with_suffix('.jsonl').name}", file=sys.stderr)
+    _publish(options.suite, facts, rows, text)
     return 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,9 @@ import pytest
 from brokers.running import (
     KINDS,
     Broker,
+    broker_fixture,
     go,
     missing,
-    running,
     several,
     with_nats,
     with_redis,
@@ -27,14 +26,7 @@ import websock
 from websock.topics import BrokerError, Topics
 from websock.topics.pattern import matches
 
-
-@pytest.fixture(scope="module", params=KINDS)
-def broker(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Broker]:
-    """A broker that nobody harms."""
-    with running(request.param, tmp_path_factory.mktemp("broker")) as broker:
-        yield broker
+broker = broker_fixture()
 
 
 def test_across_servers(broker: Broker) -> None:

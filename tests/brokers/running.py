@@ -172,3 +172,16 @@ async def several(
             )
             for _ in range(count)
         ]
+
+
+def broker_fixture() -> Any:
+    """Make a fixture: a broker of each kind, that nobody harms."""
+
+    @pytest.fixture(scope="module", params=KINDS)
+    def broker(
+        request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    ) -> Iterator[Broker]:
+        with running(request.param, tmp_path_factory.mktemp("broker")) as broker:
+            yield broker
+
+    return broker

@@ -17,6 +17,7 @@ import pytest
 from brokers.running import (
     KINDS,
     Broker,
+    broker_fixture,
     go,
     in_thread,
     missing,
@@ -33,14 +34,7 @@ from subscribers import Relay, handler, served, until
 import websock
 from websock.topics import BrokerError, Gap
 
-
-@pytest.fixture(scope="module", params=KINDS)
-def broker(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Broker]:
-    """A broker that nobody harms."""
-    with running(request.param, tmp_path_factory.mktemp("broker")) as broker:
-        yield broker
+broker = broker_fixture()
 
 
 @pytest.fixture(params=KINDS)
