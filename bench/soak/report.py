@@ -15,7 +15,7 @@ from .judge import (
     SETTLED_AFTER,
     without_connections,
 )
-from .run import Plan
+from .run import MALLOC, Plan
 
 
 def markdown(
@@ -53,6 +53,9 @@ def markdown(
         "all the same. A subscriber counts what it received; none of the numbers in "
         "between was left out.",
         "## Processes",
+        "The environment of all: "
+        + ", ".join(f"`{name}={value}`" for name, value in MALLOC.items())
+        + ".",
         "Memory *in use* is resident memory less what malloc holds free. A server may "
         f"have {MAX_SETTLED_BYTES >> 20} MiB more in use after its last connection "
         "than before its first (*idle*, *settled*). The number of Python's blocks may "
