@@ -40,7 +40,8 @@ print("goes on with", websock.BACKEND)
 def said(kind: str) -> list[str]:
     """Return what a new process prints that has a sub-interpreter of this kind."""
     done = subprocess.run(
-        [sys.executable, "-c", CODE, kind],
+        # Both look in the same places: not where they are started.
+        [sys.executable, "-P", "-c", CODE, kind],
         capture_output=True,
         text=True,
         timeout=60,
