@@ -199,6 +199,24 @@ def test_no_answer(victim: Broker) -> None:
     go(main())
 
 
+def test_as_patient_as_asked(victim: Broker) -> None:
+    """A broker may take its ``timeout``; client libraries have shorter ones."""
+
+    async def main() -> None:
+        async with several(victim, timeout=60) as ((one, a), (_, b)):
+            for client in (a, b):
+                await client.ask("t")
+            victim.pause()
+            one.publish("t", "x")
+            await asyncio.sleep(6)  # more than the five seconds of redis-py
+            victim.go_on()
+            assert await a.get() == await b.get() == "x"
+            backend = one.topics.backend
+            assert (backend.is_connected, backend.unsent) == (True, 0)
+
+    go(main())
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_credentials_are_not_shown(
     kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture

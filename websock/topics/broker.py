@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import ssl as ssl_module
 from collections import OrderedDict, deque
 from collections.abc import Iterable
 from time import monotonic
@@ -101,6 +102,8 @@ class BrokerBackend(Backend):
         max_pending: Messages that may wait to be sent; when there are more, the broker
             is taken to be away.
         max_pending_bytes: Bytes of payload in them.
+        ssl: How to speak TLS, where the scheme says so; by default as
+            ``ssl.create_default_context()`` does.
 
     Attributes:
         address: The URL without what must stay secret.
@@ -111,6 +114,9 @@ class BrokerBackend(Backend):
     one_source: ClassVar[bool]
     """Whether the broker numbers messages, and not each sender its own."""
 
+    secure_scheme: ClassVar[str]
+    """The scheme of URLs that means TLS."""
+
     def __init__(
         self,
         url: str,
@@ -119,6 +125,7 @@ class BrokerBackend(Backend):
         prefix: str = "websock",
         max_pending: int = 100_000,
         max_pending_bytes: int = 64 * 1024 * 1024,
+        ssl: ssl_module.SSLContext | None = None,
     ) -> None:
         if not timeout > 0:
             raise ValueError(f"timeout must be above 0, not {timeout}")
@@ -140,6 +147,12 @@ class BrokerBackend(Backend):
         if ":" in host:
             host = f"[{host}]"
         self.address = f"{parts.scheme}://{host}{port}{parts.path}"
+        self.is_secure = parts.scheme == self.secure_scheme
+        if ssl is not None and not self.is_secure:
+            raise ValueError(
+                f"ssl is for {self.secure_scheme}://, but the broker is {self.address}"
+            )
+        self.ssl = ssl
         self._secrets = _secrets(url)
         self.is_connected = False
         self.unsent = 0
@@ -365,7 +378,13 @@ class BrokerBackend(Backend):
         """Say what went wrong, without what must stay secret."""
         if isinstance(exc, TimeoutError) and not str(exc):
             return f"no answer within {self.timeout:g} s"
-        text = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
+        refused = _certificate_error(exc)
+        if refused is not None:
+            text = f"its certificate is refused: {refused.verify_message}"
+        elif str(exc):
+            text = f"{type(exc).__name__}: {exc}"
+        else:
+            text = type(exc).__name__
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return text
@@ -543,6 +562,15 @@ async def _end(task: asyncio.Task[None], every: float = 0.05) -> None:
         await asyncio.wait([task], timeout=every)
     if not task.cancelled():
         task.exception()  # is seen to elsewhere, or is of no interest any more
+
+
+def _certificate_error(
+    exc: BaseException | None,
+) -> ssl_module.SSLCertVerificationError | None:
+    """Return what an exception comes from, if that is a certificate."""
+    while exc is not None and not isinstance(exc, ssl_module.SSLCertVerificationError):
+        exc = exc.__cause__ or exc.__context__
+    return exc
 
 
 def _secrets(url: str) -> list[str]:
