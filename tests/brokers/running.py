@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import trustme
+from brokers.machines import Machine
 from doc_pages import free_port
 from linked import freeze
 from scripted import LOOPBACK, run_on
@@ -86,6 +87,7 @@ class Broker:
         folder: Where it may write.
         arguments: More arguments for it.
         authority: Whose certificate it has, if it speaks TLS.
+        machine: Where it runs, if that is not here.
     """
 
     def __init__(
@@ -94,11 +96,14 @@ class Broker:
         folder: Path,
         *arguments: str,
         authority: Authority | None = None,
+        machine: Machine | None = None,
     ) -> None:
         self.kind = kind
         self.folder = folder
         self.arguments = arguments
         self.authority = authority
+        self.machine = machine
+        self.address = machine.address if machine else LOOPBACK
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -108,18 +113,23 @@ class Broker:
 
     @property
     def url(self) -> str:
-        return f"{self.scheme}://{LOOPBACK}:{self.port}"
+        return f"{self.scheme}://{self.address}:{self.port}"
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
         program = find(f"{self.kind}-server")
         assert program is not None
-        command = [program, "-a", LOOPBACK, "-p", str(self.port)]
+        # On a machine of its own it is also asked from there.
+        address = "0.0.0.0" if self.machine else LOOPBACK
+        command = [program, "-a", address, "-p", str(self.port)]
         if self.kind == "redis":
-            command = [program, "--bind", LOOPBACK, "--port", str(self.port)]
+            command = [program, "--bind", address, "--port", str(self.port)]
+            command += ["--protected-mode", "no"] if self.machine else []
             command += ["--dir", str(self.folder), "--save", "", "--daemonize", "no"]
         if self.authority is not None:
             command += self.authority.arguments(self.kind, self.port)
+        if self.machine is not None:
+            command = self.machine.command(*command)
         with (self.folder / f"{self.kind}.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [*command, *self.arguments], stdout=log, stderr=log, cwd=self.folder
@@ -132,7 +142,7 @@ class Broker:
 
     def _answers(self) -> bool:
         try:
-            with socket.create_connection((LOOPBACK, self.port), 1) as sock:
+            with self._connect() as sock:
                 if self.kind == "nats":
                     return sock.recv(4) == b"INFO"
                 if self.authority is not None:
@@ -145,6 +155,13 @@ class Broker:
                 return sock.recv(7) in (b"+PONG\r\n", b"-NOAUTH")
         except OSError:
             return False
+
+    def _connect(self) -> socket.socket:
+        if self.machine is None:
+            return socket.create_connection((LOOPBACK, self.port), 1)
+        sock = self.machine.connect(self.port)
+        sock.settimeout(1)
+        return sock
 
     def log(self) -> str:
         return (self.folder / f"{self.kind}.log").read_text(errors="replace")
@@ -170,11 +187,15 @@ class Broker:
 
 @contextmanager
 def running(
-    kind: str, folder: Path, *arguments: str, authority: Authority | None = None
+    kind: str,
+    folder: Path,
+    *arguments: str,
+    authority: Authority | None = None,
+    machine: Machine | None = None,
 ) -> Iterator[Broker]:
     """Run a broker."""
     folder.mkdir(exist_ok=True)
-    broker = Broker(kind, folder, *arguments, authority=authority)
+    broker = Broker(kind, folder, *arguments, authority=authority, machine=machine)
     broker.start()
     try:
         yield broker

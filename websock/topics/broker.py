@@ -13,9 +13,13 @@ sent is here, and it has a limit.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
+import socket
 import ssl as ssl_module
+import struct
+import sys
 from collections import OrderedDict, deque
 from collections.abc import Iterable
 from time import monotonic
@@ -36,6 +40,7 @@ FIRST_DELAY = 0.05  # seconds before the first attempt to connect again
 MAX_DELAY = 10.0
 MAX_BATCH = 256  # messages that are sent in one step
 MAX_TOLD = 10_000
+_LINGER = "HH" if sys.platform == "win32" else "ii"
 
 
 class Outgoing(NamedTuple):
@@ -175,6 +180,7 @@ class BrokerBackend(Backend):
         self._holding: list[tuple[str, Incoming]] | None = None
         self._listening: asyncio.Task[None] | None = None
         self._task: asyncio.Task[None] | None = None
+        self._lines: list[asyncio.WriteTransport] = []
 
     def __repr__(self) -> str:
         state = "connected" if self.is_connected else "not connected"
@@ -213,6 +219,15 @@ class BrokerBackend(Backend):
     async def catch_up(self) -> None:
         """Find out what was missed; messages that come meanwhile are held."""
 
+    def connected(self, line: asyncio.WriteTransport) -> None:
+        """Take note of a connection: derived classes tell of each that they make.
+
+        What waits in it must not be sent when it is given up: with a link that is dead
+        for a while the system would do so, minutes later.
+        """
+        self._lines.append(line)
+        _linger(line, False)
+
     # -- beginning and ending ----------------------------------------------------------
 
     async def start(self, hub: Hub) -> None:
@@ -245,6 +260,8 @@ class BrokerBackend(Backend):
             pass
         await _end(self._task, 1.0)  # which ends others meanwhile
         self._task = None
+        for line in self._lines:
+            _linger(line, True)
         await self._close()
         self._be_away()
         self._in_flight.clear()
@@ -292,6 +309,7 @@ class BrokerBackend(Backend):
                 await self.disconnect()
         except Exception:
             pass  # it is gone one way or the other
+        self._lines.clear()
 
     async def _run(self) -> None:
         """Hold the connection; make it again when it is lost."""
@@ -304,6 +322,8 @@ class BrokerBackend(Backend):
                 self.address,
                 self.describe(reason),
             )
+            for line in self._lines:
+                line.abort()
             await self._close()
             delay = FIRST_DELAY
             while True:
@@ -498,7 +518,8 @@ class BrokerBackend(Backend):
         gap = self.numbers.note(topic, incoming.source, incoming.number)
         if gap is False:
             return  # it came by another pattern
-        if isinstance(gap, Gap):
+        # What this process has sent itself was delivered here when it was lost.
+        if isinstance(gap, Gap) and incoming.source != self.origin:
             self.tell(gap)
         message, key = incoming.message, incoming.key
         if incoming.origin == self.origin:
@@ -562,6 +583,14 @@ async def _end(task: asyncio.Task[None], every: float = 0.05) -> None:
         await asyncio.wait([task], timeout=every)
     if not task.cancelled():
         task.exception()  # is seen to elsewhere, or is of no interest any more
+
+
+def _linger(line: asyncio.WriteTransport, is_sent: bool) -> None:
+    """Say whether what waits in a connection is still sent when it is closed."""
+    sock = line.get_extra_info("socket")
+    option = struct.pack(_LINGER, 0 if is_sent else 1, 0)
+    with contextlib.suppress(OSError):  # it may be closed already
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, option)
 
 
 def _certificate_error(

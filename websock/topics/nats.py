@@ -115,6 +115,7 @@ class NatsBackend(BrokerBackend):
         except NoServersError as exc:
             raise errors[-1] if errors else exc from None
         self._check_secure(self._client)
+        self.connected(_writer_of(self._client).transport)
         # It leaves a task behind that fails with the connection; that is known here.
         flusher = getattr(self._client, "_flusher_task", None)
         if flusher is not None:
@@ -142,8 +143,7 @@ class NatsBackend(BrokerBackend):
         Raises:
             BrokerError: When there is no TLS, though the URL says so.
         """
-        writer = getattr(getattr(client, "_transport", None), "_io_writer", None)
-        if self.is_secure and not (writer and writer.get_extra_info("sslcontext")):
+        if self.is_secure and not _writer_of(client).get_extra_info("sslcontext"):
             raise BrokerError("it does not speak TLS, as its URL says")
 
     async def disconnect(self) -> None:
@@ -225,6 +225,11 @@ def _credentials(url: str) -> dict[str, str]:
     if parts.password is None:
         return {"token": unquote(parts.username)}
     return {"user": unquote(parts.username), "password": unquote(parts.password)}
+
+
+def _writer_of(client: Any) -> asyncio.StreamWriter:
+    writer: asyncio.StreamWriter = client._transport._io_writer
+    return writer
 
 
 def _see(task: asyncio.Task[None]) -> None:

@@ -112,6 +112,7 @@ class RedisBackend(BrokerBackend):
             socket_connect_timeout=self.timeout,
             socket_timeout=None,  # how long to wait is decided here, too
             decode_responses=False,
+            redis_connect_func=self._on_connect,
             **secure,
         )
         if self.ssl is not None:
@@ -122,6 +123,10 @@ class RedisBackend(BrokerBackend):
         self._pubsub = self._client.pubsub()
         # Without any subscription nothing can be received.
         await self._pubsub.subscribe(self._name("self", self.origin))
+
+    async def _on_connect(self, connection: Any) -> None:
+        self.connected(connection._writer.transport)
+        await connection.on_connect()
 
     async def disconnect(self) -> None:
         """Close both connections."""
