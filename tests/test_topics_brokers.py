@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,18 @@ def test_wrong_urls_and_options() -> None:
             Topics(f"{kind}://h", unknown=1)
         backend: Any = Topics(f"{kind}://ann:secret7@[::1]:99/3?x=secret8").backend
         assert backend.address == f"{kind}://[::1]:99/3"
+
+
+def test_delays_between_attempts() -> None:
+    """They double up to ten seconds, and those of two processes differ."""
+    from websock.topics.broker import _delays
+
+    few = [list(islice(_delays(), 20)) for _ in range(2)]
+    for delays in few:
+        for number, delay in enumerate(delays):
+            longest = min(0.05 * 2**number, 10)
+            assert longest / 2 <= delay <= longest
+    assert few[0] != few[1]
 
 
 @with_nats

@@ -21,7 +21,7 @@ import ssl as ssl_module
 import struct
 import sys
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from time import monotonic
 from typing import ClassVar, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
@@ -260,8 +260,6 @@ class BrokerBackend(Backend):
             pass
         await _end(self._task, 1.0)  # which ends others meanwhile
         self._task = None
-        for line in self._lines:
-            _linger(line, True)
         await self._close()
         self._be_away()
         self._in_flight.clear()
@@ -300,7 +298,13 @@ class BrokerBackend(Backend):
             self._confirmed(pattern)
         await self.catch_up()
 
-    async def _close(self) -> None:
+    async def _close(self, *, is_lost: bool = False) -> None:
+        for line in self._lines:
+            if is_lost:
+                line.abort()
+            else:
+                _linger(line, True)
+        self._lines.clear()
         if self._listening is not None:
             await _end(self._listening)
             self._listening = None
@@ -309,7 +313,6 @@ class BrokerBackend(Backend):
                 await self.disconnect()
         except Exception:
             pass  # it is gone one way or the other
-        self._lines.clear()
 
     async def _run(self) -> None:
         """Hold the connection; make it again when it is lost."""
@@ -322,13 +325,9 @@ class BrokerBackend(Backend):
                 self.address,
                 self.describe(reason),
             )
-            for line in self._lines:
-                line.abort()
-            await self._close()
-            delay = FIRST_DELAY
-            while True:
-                await asyncio.sleep(delay * random.uniform(0.5, 1))
-                delay = min(delay * 2, MAX_DELAY)
+            await self._close(is_lost=True)
+            for delay in _delays():
+                await asyncio.sleep(delay)
                 try:
                     async with asyncio.timeout(self.timeout):
                         await self._open()
@@ -339,7 +338,7 @@ class BrokerBackend(Backend):
                         self.address,
                         self.describe(exc),
                     )
-                    await self._close()
+                    await self._close(is_lost=True)
             self.hub.logger.warning(
                 "the broker at %s is back after %.1f s; "
                 "%d messages reached this process only",
@@ -583,6 +582,14 @@ async def _end(task: asyncio.Task[None], every: float = 0.05) -> None:
         await asyncio.wait([task], timeout=every)
     if not task.cancelled():
         task.exception()  # is seen to elsewhere, or is of no interest any more
+
+
+def _delays() -> Iterator[float]:
+    """Yield seconds between attempts, for ever: differently in each process."""
+    delay = FIRST_DELAY
+    while True:
+        yield delay * random.uniform(0.5, 1)
+        delay = min(delay * 2, MAX_DELAY)
 
 
 def _linger(line: asyncio.WriteTransport, is_sent: bool) -> None:
