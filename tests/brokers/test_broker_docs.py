@@ -38,6 +38,7 @@ def test_program(kind: str, tmp_path: Path) -> None:
                 assert ws.recv(TIMEOUT) == "hello"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_chat(kind: str, tmp_path: Path) -> None:
     """Two of them are one chat, and whoever comes back to another one goes on."""
@@ -76,6 +77,7 @@ def test_chat(kind: str, tmp_path: Path) -> None:
         go(main(broker.url))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_ticker(kind: str, tmp_path: Path) -> None:
     async def main(url: str) -> None:

@@ -159,7 +159,7 @@ def test_nothing_is_said_without_tls(
             for user in (f"default:{IN_URL}", IN_URL):
                 url = f"{SECURE[kind]}://{user}@{LOOPBACK}:{line.port}"
                 # Redis waits for the end of a line.
-                text = await refusal(topics_on(url, timeout=1))
+                text = await refusal(topics_on(url, timeout=0.5))
                 if kind == "nats":
                     assert "it does not speak TLS, as its URL says" in text
                 assert PASSWORD not in text
