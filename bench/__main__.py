@@ -23,6 +23,7 @@ from . import (
     machine,
     micro,
     report,
+    rooms,
     soak,
 )
 from .capacity import command as capacity
@@ -107,6 +108,18 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seconds", type=float, default=0.7)
     command.add_argument("--output", default="brokers")
     command.set_defaults(run=_run_brokers)
+    command = commands.add_parser("rooms", help="topics beside others, with a broker")
+    command.add_argument("--libs", default=rooms.DEFAULT)
+    command.add_argument("--workers", type=_numbers, metavar="N,...")
+    command.add_argument(
+        "--subscribers", type=_numbers, default=[10, 100, 1000, 10_000]
+    )
+    command.add_argument("--topics", type=_numbers, default=[1000], help="10 in each")
+    command.add_argument("--python", help="interpreter of the workers")
+    command.add_argument("--rounds", type=int, default=3)
+    command.add_argument("--seconds", type=float, default=0.5)
+    command.add_argument("--output", default="rooms")
+    command.set_defaults(run=_run_rooms)
     command = commands.add_parser("kernel", help="the kernel's share of a connection")
     command.add_argument("--connections", type=int, default=kernel.CONNECTIONS)
     command.add_argument("--rounds", type=int, default=3)
@@ -279,6 +292,25 @@ def _run_brokers(options: argparse.Namespace) -> int:
     text = brokers.markdown(facts, rows)
     _publish(options.output, facts, rows, text)
     return 0
+
+
+def _run_rooms(options: argparse.Namespace) -> int:
+    shapes = rooms.shapes(
+        options.workers or [1, 2], options.subscribers, options.topics
+    )
+    plan = rooms.Plan(
+        rooms.choose(options.libs),
+        shapes,
+        options.python or libraries.default_python(),
+        options.rounds,
+        options.seconds,
+        all_workers=options.workers is not None,
+    )
+    facts = machine.describe(plan.python)
+    rows = rooms.run(plan)
+    _publish(options.output, facts, rows, rooms.markdown(facts, rows))
+    is_met = all(verdict.is_met for verdict in rooms.judge(rows))
+    return 0 if is_met and all(row["correct"] for row in rows) else 1
 
 
 def _run_kernel(options: argparse.Namespace) -> int:

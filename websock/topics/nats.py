@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -16,6 +17,7 @@ from nats.aio.client import Client
 from nats.errors import MaxPayloadError, NoServersError
 
 from .broker import BrokerBackend, Outgoing, encode
+from .errors import BrokerError
 from .gaps import MAX_TRACKED
 
 __all__ = ["NatsBackend", "make", "subjects_of"]
@@ -63,6 +65,7 @@ class NatsBackend(BrokerBackend):
 
     keeps = False
     one_source = False
+    secure_scheme = "tls"
 
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(url, **options)
@@ -98,7 +101,8 @@ class NatsBackend(BrokerBackend):
         try:
             await self._client.connect(
                 servers=[self.address],
-                **self._credentials,
+                **self._credentials_for(self._client),
+                tls=self.ssl,
                 allow_reconnect=False,
                 max_reconnect_attempts=1,  # 0 would be for ever
                 reconnect_time_wait=0,
@@ -110,6 +114,8 @@ class NatsBackend(BrokerBackend):
             )
         except NoServersError as exc:
             raise errors[-1] if errors else exc from None
+        self._check_secure(self._client)
+        self.connected(_writer_of(self._client).transport)
         # It leaves a task behind that fails with the connection; that is known here.
         flusher = getattr(self._client, "_flusher_task", None)
         if flusher is not None:
@@ -117,10 +123,37 @@ class NatsBackend(BrokerBackend):
         self._trips.clear()
         await self._client.subscribe(self._mine, cb=self._on_trip)
 
+    def _credentials_for(self, client: Client) -> dict[str, Any]:
+        """Return who we are; with TLS, in a way that tells it to nobody without."""
+        if not self.is_secure:
+            return dict(self._credentials)
+
+        def when_asked(text: str) -> Callable[[], str]:
+            def tell() -> str:
+                self._check_secure(client)
+                return text
+
+            return tell
+
+        return {name: when_asked(text) for name, text in self._credentials.items()}
+
+    def _check_secure(self, client: Client) -> None:
+        """Refuse to go on without TLS: the client does what the server says.
+
+        Raises:
+            BrokerError: When there is no TLS, though the URL says so.
+        """
+        if self.is_secure and not _writer_of(client).get_extra_info("sslcontext"):
+            raise BrokerError("it does not speak TLS, as its URL says")
+
     async def disconnect(self) -> None:
         """Close the connection."""
         client, self._client = self._client, None
-        if client is not None:
+        if client is None:
+            return
+        # After a failed handshake of TLS it would wait for ever for what has ended.
+        limit = None if client.is_connected else 0.2
+        async with asyncio.timeout(limit):
             await client.close()
 
     async def listen(self) -> None:
@@ -192,6 +225,11 @@ def _credentials(url: str) -> dict[str, str]:
     if parts.password is None:
         return {"token": unquote(parts.username)}
     return {"user": unquote(parts.username), "password": unquote(parts.password)}
+
+
+def _writer_of(client: Any) -> asyncio.StreamWriter:
+    writer: asyncio.StreamWriter = client._transport._io_writer
+    return writer
 
 
 def _see(task: asyncio.Task[None]) -> None:
