@@ -85,7 +85,7 @@ def load(
                 f"{suite}.jsonl has no {name} of {case or 'anything'}: run "
                 f"python -m bench {suite}"
             )
-        return statistics.median(found)
+        return float(statistics.median(found))
 
     mine = {"library": APIS[api], "correct": True}
     many = {**mine, "connections": 10_000}

@@ -166,6 +166,11 @@ def network(load: Load) -> float:
     return sent * 8
 
 
+def broker_network(load: Load, sent: float) -> float:
+    """Return the bits that leave the brokers in a second, for ``sent`` copies."""
+    return load.published * sent * (load.size + BROKER_WORDS + PACKET) * 8
+
+
 def usage(
     load: Load, machine: Machine, figures: Figures, machines: int, shards: int = 1
 ) -> dict[str, float]:
@@ -255,8 +260,7 @@ def _brokers(
 ) -> int:
     """Return how many brokers a shard needs, for their cores and for their network."""
     cores = 1 if figures.broker in ONE_CORE else machine.cores
-    bits = load.published / shards * sent * (load.size + BROKER_WORDS + PACKET) * 8
-    used = max(busy / cores, bits / machine.network)
+    used = max(busy / cores, broker_network(load, sent) / shards / machine.network)
     return max(1, math.ceil(used / machine.free))
 
 

@@ -77,7 +77,7 @@ def simulate(
     total = sum(weights)
     met = sum(weight * weight for weight in weights) / total
     placed = [
-        _place(round(load.audience * weight / met), workers, chance)
+        _place(_whole(load.audience * weight / met, chance), workers, chance)
         for weight in weights
     ]
     steps = list(itertools.accumulate(weights))
@@ -134,6 +134,11 @@ def _other_work(load: Load, figures: Figures, workers: int) -> float:
             "anything is published"
         )
     return share
+
+
+def _whole(value: float, chance: random.Random) -> int:
+    """Return one of the two whole numbers around a value, which it is on average."""
+    return int(value) + (chance.random() < value - int(value))
 
 
 def _place(count: int, workers: int, chance: random.Random) -> dict[int, int]:

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 
 from .. import report
 from .figures import Figures
-from .model import GIB, ONE_CORE, Answer, Load, Machine, Sum
+from .model import GIB, ONE_CORE, Answer, Load, Machine, Sum, broker_network
 from .simulation import Outcome
 
 WIDTH = 26  # of a name
 SMALL = 1024  # bytes of a message for which the figures still hold, about
+LEAST = 0.001  # cores that are worth a line
 WORKERS = (1, 10, 100, 1000)  # of the brokers' limits
 
 
@@ -21,8 +22,9 @@ def answer(load: Load, machine: Machine, figures: Figures, found: Answer) -> str
     rows = [
         (
             "machines",
-            f"{found.machines:,}, of {machine.cores:,} cores and "
-            f"{number(machine.memory / GIB)} GiB; {found.bound} decides",
+            f"{found.machines:,}, of {machine.cores:,} "
+            f"{'core' if machine.cores == 1 else 'cores'} and "
+            f"{number(machine.memory / GIB)} GiB; decided by {found.bound}",
         ),
         ("  to lose one of them", f"{found.safe:,}; {_recovery(found)}"),
         (
@@ -49,9 +51,9 @@ def answer(load: Load, machine: Machine, figures: Figures, found: Answer) -> str
         *(
             (f"  {name}", f"{number(item.cores)} = {_sum(item)}")
             for name, item in found.sums.items()
-            if item.cores
+            if item.cores >= LEAST
         ),
-        (figures.broker, _broker(load, figures, found)),
+        *_broker(load, figures, found),
     ]  # fmt: skip
     if found.shards > 1:
         rows.insert(
@@ -63,7 +65,7 @@ def answer(load: Load, machine: Machine, figures: Figures, found: Answer) -> str
             ),
         )
     lines = [f"{name:{WIDTH}}{value}" for name, value in rows]
-    return "\n".join(lines + [f"note: {note}" for note in _notes(load)])
+    return "\n".join(lines + [f"note: {note}" for note in _notes(load, figures, found)])
 
 
 def _recovery(found: Answer) -> str:
@@ -75,24 +77,37 @@ def _recovery(found: Answer) -> str:
 
 
 def _sum(item: Sum) -> str:
-    factors = " x ".join(map(number, item.factors))
+    factors = " x ".join(
+        f"{x:.1g}" if 0 < x < LEAST else number(x) for x in item.factors
+    )
     if item.interval != 1:
         factors += f" / {number(item.interval)}"
     return f"{factors} x {number(item.cost)} us"
 
 
-def _broker(load: Load, figures: Figures, found: Answer) -> str:
+def _broker(load: Load, figures: Figures, found: Answer) -> list[tuple[str, str]]:
     servers = "1 server" if found.brokers == 1 else f"{found.brokers:,} servers"
     limit = " of one core" if figures.broker in ONE_CORE else ""
-    return (
-        f"{servers}{limit}; {number(found.broker)} cores = {number(load.published)} x "
-        f"({number(figures.broker_message)} + {number(found.copies)} x "
-        f"{number(figures.broker_copy)}) us"
-    )
+    bits = broker_network(load, found.copies) / 1e9
+    return [
+        (figures.broker, f"{servers}{limit}; {number(bits)} Gbit/s out"),
+        (
+            "  cores in use",
+            f"{number(found.broker)} = {number(load.published)} x "
+            f"({number(figures.broker_message)} + {number(found.copies)} x "
+            f"{number(figures.broker_copy)}) us",
+        ),
+    ]
 
 
-def _notes(load: Load) -> list[str]:
+def _notes(load: Load, figures: Figures, found: Answer) -> list[str]:
     notes = []
+    if found.brokers > found.shards and figures.broker in ONE_CORE:
+        each = -(-found.brokers // found.shards)
+        notes.append(
+            f"a worker knows one broker; that topics need {each} is met by shards: "
+            f"--shards {found.shards * each}"
+        )
     if load.received and not load.handler:
         notes.append("handlers are taken to cost nothing: measure yours for --handler")
     if load.size > SMALL:
@@ -109,8 +124,8 @@ def number(value: float) -> str:
     """Return a number with three digits that mean something; a whole one as it is."""
     if value == int(value) or value >= 100:
         return f"{value:,.0f}"
-    if 0 < value < 0.01:
-        return f"{value:.1g}"
+    if 0 < value < LEAST:
+        return f"less than {LEAST:g}"
     return report.number(value) if value >= 1 else f"{value:.3g}"
 
 
