@@ -143,20 +143,18 @@ class Speaker:
         self.pings: list[threading.Event] = []
         self.fragments, self.pieces = Gate(), Gate()
         self.failed = self.has_closed = self.broken = False
-        self._slow = 0  # messages in fragments that were begun
+        self._fragmenting: set[int] = set()  # messages in fragments that were begun
         self._moment = moment
 
     def __str__(self) -> str:
         marks = [
-            name
-            for name in ("failed", "has_closed", "broken")
-            if getattr(self, name)
+            name for name in ("failed", "has_closed", "broken") if getattr(self, name)
         ]
-        exc = self.ws.closed_error()
+        exc = self.ws.closed_error() if self.ws.is_lost else None
         return (
             f"{self.ws.protocol.side.name}: {len(self.sent)} sent, "
             f"{len(self.received)} received, {marks}, {len(self.calls)} calls, "
-            f"{exc!r} because of {exc.__cause__!r}"
+            f"{exc!r} because of {exc and exc.__cause__!r}"
         )
 
     def start(self, function: Callable[[Call], Any], sends: bool = False) -> Call:
@@ -183,12 +181,13 @@ class Speaker:
         self.sent.append(sent)
         if way == "broadcast":
             return self.start(lambda call: self._broadcast(sent), sends=True)
-        if way in ("fragments", "slowly"):
-            self._slow += 1
+        number, in_fragments = len(self.sent), way != "plain"
+        if in_fragments:
+            self._fragmenting.add(number)
 
         def send(call: Call) -> None:
             outgoing: Any = message
-            if way in ("fragments", "slowly"):
+            if in_fragments:
                 gate = self.fragments if way == "slowly" else None
                 outgoing = self._fragments(message, sizes, gate, call)
             try:
@@ -196,6 +195,8 @@ class Speaker:
             except Exception:
                 sent.certain = True  # it was not sent
                 raise
+            finally:
+                self._fragmenting.discard(number)
             sent.accepted = self._moment()
             sent.certain = True
 
@@ -287,7 +288,7 @@ class Speaker:
             self.receiver.wait()
         if self.broken:
             # Only that has it read what its program does not take.
-            self.has_closed = True
+            self._mark_closing()
             self.ws.close()
         while not self.broken:
             self.received.append(self.ws.recv())
@@ -296,15 +297,18 @@ class Speaker:
 
     def close(self, way: str, code: int) -> Call | None:
         """Close, or fail, the connection from this end."""
-        if self.ws.is_open:
-            self.has_closed = True
-            if self._slow:
-                self.failed = True  # a message in fragments cannot be ended
+        self._mark_closing()
         if way == "fail":
             self.failed = True
             self.ws.fail(code, "on purpose")
             return None
         return self.start(lambda call: self.ws.close(code, way))
+
+    def _mark_closing(self) -> None:
+        if self.ws.is_open:
+            self.has_closed = True
+            if self._fragmenting:
+                self.failed = True  # a message in fragments cannot be ended
 
     def look(self) -> None:
         """See to the threads that have ended."""

@@ -41,6 +41,7 @@ EXAMPLES = os.environ.get("WEBSOCK_CONVERSATIONS")
 
 SIZES = st.sampled_from((0, 1, 120, 130, 5000, 40_000))
 ENDS = st.integers(0, 1)
+GOES_ON = st.sampled_from((True,) * 7 + (False,))
 # How long a call is watched before something else happens.
 WATCHED = st.sampled_from((0.0, 0.001, 0.003))
 
@@ -109,9 +110,9 @@ def make_machine(contexts: TLS) -> Any:
         @initialize(
             kind=st.sampled_from(("unix", "unix", "tcp", "tls")),
             compression=st.booleans(),
-            max_queue=st.tuples(*2 * [st.sampled_from((1, 16, (3, 2), None))]),
+            max_queue=st.tuples(*2 * [st.sampled_from((1, 1, 16, (3, 2), None))]),
             buffer_size=st.sampled_from((None, 4096)),
-            lasts=st.integers(0, 40),
+            lasts=st.sampled_from((3, 8, 15, 20, 30, 45)),
         )
         def begin(self, lasts: int, **terms: Any) -> None:
             self.lasts = lasts
@@ -144,9 +145,14 @@ def make_machine(contexts: TLS) -> Any:
             for _ in range(count):
                 watch(end.send(way, sizes, is_text), watched)
 
+        @rule(number=ENDS, count=st.sampled_from((1, 2, 5, 20)))
+        def send_small(self, number: int, count: int) -> None:
+            for _ in range(count):
+                watch(self.end(number).send("plain", [1], True), 0.003)
+
         @rule(
             number=ENDS,
-            sizes=st.lists(SIZES, min_size=1, max_size=4),
+            sizes=st.lists(SIZES, min_size=1, max_size=2),
             is_text=st.booleans(),
             watched=WATCHED,
         )
@@ -155,10 +161,17 @@ def make_machine(contexts: TLS) -> Any:
         ) -> None:
             watch(self.end(number).send("slowly", sizes, is_text), watched)
 
-        @rule(number=ENDS, goes_on=st.sampled_from((True, True, True, False)))
-        def next_fragment(self, number: int, goes_on: bool) -> None:
-            end = self.end(number)
-            end.fragments.open(goes_on or self.lasts > 0)
+        # Meanwhile nothing else can be sent.
+        @rule(goes_on=GOES_ON)
+        def next_fragments(self, goes_on: bool) -> None:
+            assert self.talk is not None
+            for end in self.talk.ends:
+                end.fragments.open(goes_on or self.lasts > 0)
+
+        @rule(goes_on=GOES_ON)
+        def all_fragments(self, goes_on: bool) -> None:
+            for _ in range(3):
+                self.next_fragments(goes_on)
 
         @rule(
             number=ENDS,
@@ -168,7 +181,7 @@ def make_machine(contexts: TLS) -> Any:
         def receive(self, number: int, way: str, watched: float) -> None:
             watch(self.end(number).receive(way), watched)
 
-        @rule(number=ENDS, goes_on=st.sampled_from((True, True, True, False)))
+        @rule(number=ENDS, goes_on=GOES_ON)
         def next_piece(self, number: int, goes_on: bool) -> None:
             end = self.end(number)
             end.pieces.open(goes_on or self.lasts > 0)
@@ -195,7 +208,7 @@ def make_machine(contexts: TLS) -> Any:
         @precondition(lambda self: self.lasts <= 0)
         @rule(
             number=ENDS,
-            way=st.sampled_from(("wait", "wait", "fail")),
+            way=st.sampled_from(("wait", "wait", "wait", "wait", "fail")),
             code=st.sampled_from((1000, 1001, 1011, 4000)),
             watched=WATCHED,
         )
@@ -203,10 +216,20 @@ def make_machine(contexts: TLS) -> Any:
             watch(self.end(number).close(way, code), watched)
 
         @precondition(lambda self: self.lasts <= 0)
-        @rule(number=ENDS, how=st.sampled_from(("both", "half", "reset")))
-        def lose(self, number: int, how: str) -> None:
+        @rule(number=ENDS)
+        def close_both(self, number: int) -> None:
+            self.end(number).close("wait", 1000)
+            self.end(1 - number).close("wait", 1001)
+
+        @precondition(lambda self: self.lasts <= 0)
+        @rule(
+            number=ENDS,
+            how=st.sampled_from((None, None, None, "both", "half", "reset")),
+        )
+        def lose(self, number: int, how: str | None) -> None:
             assert self.talk is not None
-            self.talk.cut(how, number)
+            if how is not None:
+                self.talk.cut(how, number)
 
         @invariant()
         def nothing_wrong_yet(self) -> None:
@@ -242,7 +265,7 @@ def test_dialogues(tls: TLS, monkeypatch: pytest.MonkeyPatch) -> None:
     run_state_machine_as_test(
         make_machine(tls),
         settings=settings(
-            max_examples=int(EXAMPLES or 25),
+            max_examples=int(EXAMPLES or 20),
             stateful_step_count=50,
             derandomize=EXAMPLES is None,
             database=None,
