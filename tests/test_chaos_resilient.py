@@ -163,6 +163,7 @@ class Client:
 
     Attributes:
         sent: Numbers of the messages whose ``send()`` has returned.
+        given_up: Those whose ``send()`` was cancelled: nobody knows.
         told: Why messages were lost, by their numbers.
         received: Answers that came.
     """
@@ -170,6 +171,7 @@ class Client:
     def __init__(self, seed: str, **options: Any) -> None:
         self.chance = random.Random(seed)
         self.sent: list[int] = []
+        self.given_up: list[int] = []
         self.told: dict[int, str] = {}
         self.received: list[str] = []
         self.greetings = 0
@@ -218,7 +220,7 @@ class Client:
                 number, ends = await self._send(ws), len(self.ends)
                 while not (
                     self._is_answered(number)
-                    or number in self.told
+                    or number in (*self.told, *self.given_up)
                     or len(self.ends) > ends
                 ):
                     self.changed.clear()
@@ -232,9 +234,15 @@ class Client:
 
     async def _send(self, ws: websock.Resilient) -> int:
         message = self.next_message()
-        await ws.send(message)
-        self.sent.append(number_of(message))
-        return self.sent[-1]
+        number = number_of(message)
+        try:
+            async with asyncio.timeout(0.0005 if self.chance.random() < 0.1 else None):
+                await ws.send(message)
+        except TimeoutError:
+            self.given_up.append(number)
+        else:
+            self.sent.append(number)
+        return number
 
     def _is_answered(self, number: int) -> bool:
         return any(int(text.split()[2]) == number for text in self.received[-50:])
@@ -264,7 +272,7 @@ def check_sent(client: Client, conns: list[Answers]) -> None:
         assert len({*came}) == len(came), "came twice"
         never = {n for n, why in client.told.items() if why in NEVER_SENT}
         assert not never.intersection(came), "came, and was told as never sent"
-    assert {*came} <= {*client.sent}
+    assert {*came} <= {*client.sent, *client.given_up}
     missing = {*client.sent} - {*came}
     if client.options["confirm"]:
         assert missing <= {*client.told}, f"nothing is known of {missing}"
