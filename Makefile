@@ -144,9 +144,9 @@ WORLD_LACKS_macos = uvloop
 SEEDS ?= 200
 
 chaos: dev
-	@$(PURE_ENV) WEBSOCK_CHAOS_SEEDS=$(SEEDS) $(PYTEST) --no-ext tests/test_chaos.py -q $(ARGS)
+	@$(PURE_ENV) WEBSOCK_CHAOS_SEEDS=$(SEEDS) $(PYTEST) --no-ext tests/test_chaos*.py -q $(ARGS)
 	@if [ "$(BACKEND)" = ext ]; then \
-		$(EXT_ENV) WEBSOCK_CHAOS_SEEDS=$(SEEDS) $(PYTEST) tests/test_chaos.py $(ARGS); \
+		$(EXT_ENV) WEBSOCK_CHAOS_SEEDS=$(SEEDS) $(PYTEST) tests/test_chaos*.py $(ARGS); \
 	fi
 
 worlds: dev
