@@ -50,6 +50,9 @@ def said(kind: str) -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.skipif(
+    sys.implementation.name == "pypy", reason="PyPy has no sub-interpreters"
+)
 @pytest.mark.parametrize("kind", ["shared", "own"])
 def test_import(kind: str) -> None:
     answer, goes_on = said(kind)
