@@ -26,8 +26,8 @@ def test_program(kind: str, tmp_path: Path) -> None:
             path.mkdir()
             folders.append(Folder(path, "docs/topics.md"))
         with (
-            folders[0].running("server.py", broker.url),
-            folders[1].running("server.py", broker.url),
+            folders[0].running("server.py", broker.url, said="listening"),
+            folders[1].running("server.py", broker.url, said="listening"),
             connect(f"ws://localhost:{folders[0].port}") as ann,
             connect(f"ws://localhost:{folders[1].port}") as bob,
         ):

@@ -219,14 +219,18 @@ class BrokerBackend(Backend):
     async def catch_up(self) -> None:
         """Find out what was missed; messages that come meanwhile are held."""
 
-    def connected(self, line: asyncio.WriteTransport) -> None:
+    def connected(self, writer: asyncio.StreamWriter | None) -> None:
         """Take note of a connection: derived classes tell of each that they make.
 
         What waits in it must not be sent when it is given up: with a link that is dead
         for a while the system would do so, minutes later.
+
+        Args:
+            writer: Its writer; ``None`` where the client library does not show it.
         """
-        self._lines.append(line)
-        _linger(line, False)
+        if writer is not None:
+            self._lines.append(writer.transport)
+            _linger(writer.transport, False)
 
     # -- beginning and ending ----------------------------------------------------------
 

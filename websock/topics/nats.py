@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -55,6 +55,37 @@ class _Counts:
         return number
 
 
+class _Client(Client):
+    """A client that says nothing without TLS, if it is to have it.
+
+    The one of the library does what the server wants, or who is in between. It gets to
+    know who we are only when it is about to say so.
+
+    Args:
+        is_secure: Whether there has to be TLS.
+        credentials: What it says of us.
+    """
+
+    def __init__(self, is_secure: bool, credentials: Mapping[str, str]) -> None:
+        super().__init__()
+        self.is_secure = is_secure
+        self.credentials = credentials
+
+    @property
+    def writer(self) -> asyncio.StreamWriter | None:
+        """What it writes to; ``None`` if this version has it elsewhere."""
+        transport = getattr(self, "_transport", None)
+        return getattr(transport, "_io_writer", None)
+
+    def _connect_command(self) -> bytes:
+        if self.is_secure:
+            writer = self.writer
+            if writer is None or writer.get_extra_info("sslcontext") is None:
+                raise BrokerError("it does not speak TLS, as its URL says")
+        self.options.update(self.credentials)
+        return super()._connect_command()
+
+
 class NatsBackend(BrokerBackend):
     """Carries messages over NATS.
 
@@ -97,11 +128,10 @@ class NatsBackend(BrokerBackend):
 
         errors: deque[Exception] = deque(maxlen=1)
         self._errors = errors
-        self._client = Client()
+        self._client = _Client(self.is_secure, self._credentials)
         try:
             await self._client.connect(
                 servers=[self.address],
-                **self._credentials_for(self._client),
                 tls=self.ssl,
                 allow_reconnect=False,
                 max_reconnect_attempts=1,  # 0 would be for ever
@@ -114,37 +144,13 @@ class NatsBackend(BrokerBackend):
             )
         except NoServersError as exc:
             raise errors[-1] if errors else exc from None
-        self._check_secure(self._client)
-        self.connected(_writer_of(self._client).transport)
+        self.connected(self._client.writer)
         # It leaves a task behind that fails with the connection; that is known here.
         flusher = getattr(self._client, "_flusher_task", None)
         if flusher is not None:
             flusher.add_done_callback(_see)
         self._trips.clear()
         await self._client.subscribe(self._mine, cb=self._on_trip)
-
-    def _credentials_for(self, client: Client) -> dict[str, Any]:
-        """Return who we are; with TLS, in a way that tells it to nobody without."""
-        if not self.is_secure:
-            return dict(self._credentials)
-
-        def when_asked(text: str) -> Callable[[], str]:
-            def tell() -> str:
-                self._check_secure(client)
-                return text
-
-            return tell
-
-        return {name: when_asked(text) for name, text in self._credentials.items()}
-
-    def _check_secure(self, client: Client) -> None:
-        """Refuse to go on without TLS: the client does what the server says.
-
-        Raises:
-            BrokerError: When there is no TLS, though the URL says so.
-        """
-        if self.is_secure and not _writer_of(client).get_extra_info("sslcontext"):
-            raise BrokerError("it does not speak TLS, as its URL says")
 
     async def disconnect(self) -> None:
         """Close the connection."""
@@ -225,11 +231,6 @@ def _credentials(url: str) -> dict[str, str]:
     if parts.password is None:
         return {"token": unquote(parts.username)}
     return {"user": unquote(parts.username), "password": unquote(parts.password)}
-
-
-def _writer_of(client: Any) -> asyncio.StreamWriter:
-    writer: asyncio.StreamWriter = client._transport._io_writer
-    return writer
 
 
 def _see(task: asyncio.Task[None]) -> None:

@@ -125,7 +125,7 @@ class RedisBackend(BrokerBackend):
         await self._pubsub.subscribe(self._name("self", self.origin))
 
     async def _on_connect(self, connection: Any) -> None:
-        self.connected(connection._writer.transport)
+        self.connected(getattr(connection, "_writer", None))
         await connection.on_connect()
 
     async def disconnect(self) -> None:
