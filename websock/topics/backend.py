@@ -8,13 +8,21 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 from urllib.parse import urlsplit
 
+from .._compat import env_text
 from ..prepared import PreparedMessage
 from ..typing import LoggerLike
 from .errors import BrokerError
 from .gaps import Gap
 from .history import Kept, Position
 
-__all__ = ["Backend", "Deliver", "Hub", "make_backend", "register_backend"]
+__all__ = [
+    "Backend",
+    "Deliver",
+    "Hub",
+    "default_url",
+    "make_backend",
+    "register_backend",
+]
 
 
 class Deliver(Protocol):
@@ -110,6 +118,7 @@ class Backend:
 
 #: Where the backends of this library are; they are imported when they are asked for.
 _MODULES = {
+    "local": "local",
     "memory": "memory",
     "nats": "nats",
     "redis": "redis",
@@ -127,6 +136,14 @@ def register_backend(scheme: str, factory: Callable[..., Backend]) -> None:
         factory: Called with the URL, and with the options given to ``Topics``.
     """
     _factories[scheme] = factory
+
+
+def default_url() -> str:
+    """Return the URL of the backend of a program that does not choose one.
+
+    That is the hub that the workers of a program have in common, when it is a worker.
+    """
+    return "memory://" if env_text("WEBSOCK_HUB") is None else "local://"
 
 
 def make_backend(url: str, **options: Any) -> Backend:
