@@ -7,6 +7,8 @@ import json
 import sys
 from typing import Any
 
+from subscribers import until
+
 import websock
 from websock.hub import Hub
 from websock.topics import Gap, Topics
@@ -36,8 +38,7 @@ async def worker() -> None:
                 if number % 100 == 0:
                     await asyncio.sleep(0)
         elif order == "wait":
-            while backend.is_connected is not arguments["is_connected"]:
-                await asyncio.sleep(0.001)
+            await until(lambda: backend.is_connected is arguments["is_connected"])
         return {
             "gaps": [(gap.topic, gap.first, gap.last) for gap in gaps],
             "missed": backend.missed,
