@@ -49,7 +49,7 @@ async def several(
     hub: Hub, count: int = 2, handler: Any = handler, clients: int = 1, **options: Any
 ) -> AsyncIterator[list[Any]]:
     """Run servers that stand for workers, each with a client."""
-    options.setdefault("prefix", "t")
+    options.setdefault("prefix", "t")  # in channels, as tests of the wire name them
     options.setdefault("timeout", 20)
     async with contextlib.AsyncExitStack() as stack:
         yield [
@@ -248,6 +248,8 @@ def test_programs_run_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
         async with Hub() as hub, contextlib.AsyncExitStack() as stack:
             monkeypatch.setenv("WEBSOCK_HUB", hub.address)
             made = [await stack.enter_async_context(served()) for _ in range(2)]
+            named = await stack.enter_async_context(served(topics=Topics(prefix="n")))
+            same = await stack.enter_async_context(served(topics=Topics(prefix="n")))
             alone = await stack.enter_async_context(served(topics="memory://"))
             # Another process, which begins anew, is another loop here: in a thread.
             loop = asyncio.get_running_loop()
@@ -263,7 +265,7 @@ def test_programs_run_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
 
             running = asyncio.create_task(asyncio.to_thread(asyncio.run, elsewhere()))
             there, over, first, second = await ready
-            for _, client in (*made, alone):
+            for _, client in (*made, named, same, alone):
                 await client.ask("t")
             first.publish("t", "first")
             second.publish("t", "second")
@@ -271,6 +273,8 @@ def test_programs_run_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
             assert await made[1][1].get() == "second"
             made[0][0].publish("t", "only the first")
             alone[0].publish("t", "alone")
+            named[0].publish("t", "named")
+            assert await named[1].get() == await same[1].get() == "named"
             assert await made[0][1].get() == "only the first"
             assert await alone[1].get() == "alone"
             assert type(alone[0].topics.backend).__name__ == "MemoryBackend"
@@ -284,7 +288,9 @@ def test_without_a_hub(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.delenv("WEBSOCK_HUB", raising=False)
     with pytest.raises(ValueError, match="WEBSOCK_HUB is not set"):
         Topics("local://")
-    assert type(Topics().backend).__name__ == "MemoryBackend"
+    assert type(Topics(prefix="x", timeout=2).backend).__name__ == "MemoryBackend"
+    with pytest.raises(TypeError, match="unexpected keyword arguments: color, size"):
+        Topics(size=1, color=2)
 
     async def main() -> None:
         topics = Topics(f"local://:{SECRET}@localhost{folder}/none.sock")

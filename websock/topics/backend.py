@@ -19,7 +19,7 @@ __all__ = [
     "Backend",
     "Deliver",
     "Hub",
-    "default_url",
+    "default_backend",
     "make_backend",
     "register_backend",
 ]
@@ -138,12 +138,26 @@ def register_backend(scheme: str, factory: Callable[..., Backend]) -> None:
     _factories[scheme] = factory
 
 
-def default_url() -> str:
-    """Return the URL of the backend of a program that does not choose one.
+#: What may be said to the default backend, whether there is a hub or not.
+_HUB_OPTIONS = frozenset(("max_pending", "max_pending_bytes", "prefix", "timeout"))
 
-    That is the hub that the workers of a program have in common, when it is a worker.
+
+def default_backend(**options: Any) -> Backend:
+    """Make the backend of a program that does not choose one.
+
+    In a worker it is the hub that all of them have in common, where its first topics
+    are those of the first topics of the others, and so on.
+
+    Raises:
+        TypeError: When an option is unknown.
+        ValueError: When an option has a wrong value.
     """
-    return "memory://" if env_text("WEBSOCK_HUB") is None else "local://"
+    unknown = sorted(options.keys() - _HUB_OPTIONS)
+    if unknown:
+        raise TypeError(f"unexpected keyword arguments: {', '.join(unknown)}")
+    if env_text("WEBSOCK_HUB") is None:
+        return make_backend("memory://")
+    return make_backend("local://", **{"prefix": None, **options})
 
 
 def make_backend(url: str, **options: Any) -> Backend:

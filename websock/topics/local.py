@@ -44,9 +44,9 @@ class LocalBackend(BrokerBackend):
 
     Args:
         url: ``local://`` for the hub that the environment names, or its address.
-        prefix: What the names of channels begin with.  By default the topics of the
-            first server of each process belong together, those of the second, and so
-            on.
+        prefix: What the names of channels begin with: topics that have the same belong
+            together.  ``None`` numbers the topics that are started in an event loop:
+            the first of each process belong together, and the second, and so on.
         **options: As for :class:`BrokerBackend`.
     """
 
@@ -54,7 +54,9 @@ class LocalBackend(BrokerBackend):
     one_source = True
     secure_scheme = ""  # there is no TLS within a machine
 
-    def __init__(self, url: str, *, prefix: str | None = None, **options: Any) -> None:
+    def __init__(
+        self, url: str, *, prefix: str | None = "websock", **options: Any
+    ) -> None:
         if url == "local://":
             url = env_text("WEBSOCK_HUB") or ""
             if not url:
@@ -88,7 +90,7 @@ class LocalBackend(BrokerBackend):
     async def start(self, hub: Hub) -> None:
         """Connect; see :class:`Backend`."""
         if not self._has_prefix and self._name is None:
-            # Servers are started in the same order in all workers.
+            # They are started in the same order in all workers.
             self._name = next(n for n in itertools.count(1) if n not in _names.taken)
             _names.taken.add(self._name)
             self.prefix = f"_{self._name}"

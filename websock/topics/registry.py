@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ..asyncio.connection import send_prepared_to_many
 from ..prepared import PreparedMessage, prepare
 from ..typing import DataLike, LoggerLike
-from .backend import Backend, Hub, default_url, make_backend
+from .backend import Backend, Hub, default_backend, make_backend
 from .errors import BrokerError, TopicLimitError
 from .gaps import Gap
 from .history import History, Kept, Position, Since, envelope, positions
@@ -144,8 +144,8 @@ class Topics:
             if value < least:
                 raise ValueError(f"{name} must be at least {least}, not {value}")
         if backend is None:
-            backend = default_url()
-        if isinstance(backend, str):
+            backend = default_backend(**options)
+        elif isinstance(backend, str):
             backend = make_backend(backend, **options)
         elif not isinstance(backend, Backend):
             raise TypeError(
