@@ -55,7 +55,7 @@ def pack(plan: Plan) -> bytes:
                 f"{name} cannot be handed to worker processes: {exc}; "
                 "name it as 'module:name', in an application made by serve()"
             ) from exc
-    return pickle.dumps({"plan": plan, "main": main_module()})
+    return pickle.dumps(plan)
 
 
 def main_module() -> tuple[str, str] | None:
@@ -98,6 +98,7 @@ class ProcessWorker:
             {
                 "place": place,
                 "plan": packed,
+                "main": main_module(),
                 "sockets": [sock.fileno() for sock in socks],
                 "settings": dict(settings),
             }
