@@ -9,6 +9,7 @@ import inspect
 import logging
 import math
 import re
+import socket
 from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -739,6 +740,25 @@ class serve:
                 await server.topics.stop()
             raise
         return server
+
+    def on_sockets(self, socks: Iterable[socket.socket]) -> Server:
+        """Make the server on sockets that were bound before; it does not accept yet.
+
+        Where to listen was said by whoever made the sockets: what ``serve()`` was
+        told about it is passed over.
+
+        Args:
+            socks: The sockets; the server closes them.
+        """
+        loop = asyncio.get_running_loop()
+        listening = Listening(
+            loop,
+            self._factory,
+            own_sockets=can_own_sockets(loop),
+            **{**self._kwargs, **dict.fromkeys(("host", "port", "sock", "path"))},
+        )
+        listening.adopt(socks)
+        return self.make_server(listening)[0]
 
     def __await__(self) -> Generator[Any, None, Server]:
         return self._serve().__await__()
