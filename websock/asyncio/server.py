@@ -720,28 +720,9 @@ class serve:
         return server, self._factory
 
     async def _serve(self) -> Server:
-        loop = asyncio.get_running_loop()
-        listening = Listening(
-            loop,
-            self._factory,
-            own_sockets=can_own_sockets(loop),
-            **self._kwargs,
-        )
-        await listening.bind()
-        server, _ = self.make_server(listening)
-        try:
-            await server.topics.start()
-            server.has_topics = True
-            if self._start_serving:
-                await listening.start(server)
-        except BaseException:
-            listening.close()
-            if server.has_topics:
-                await server.topics.stop()
-            raise
-        return server
+        return await self._make(None, self._start_serving)
 
-    def on_sockets(self, socks: Iterable[socket.socket]) -> Server:
+    async def on_sockets(self, socks: Iterable[socket.socket]) -> Server:
         """Make the server on sockets that were bound before; it does not accept yet.
 
         Where to listen was said by whoever made the sockets: what ``serve()`` was
@@ -750,15 +731,37 @@ class serve:
         Args:
             socks: The sockets; the server closes them.
         """
+        return await self._make(socks, False)
+
+    async def _make(
+        self, socks: Iterable[socket.socket] | None, start_serving: bool
+    ) -> Server:
         loop = asyncio.get_running_loop()
+        kwargs = self._kwargs
+        if socks is not None:
+            kwargs = {**kwargs, **dict.fromkeys(("host", "port", "sock", "path"))}
         listening = Listening(
             loop,
             self._factory,
             own_sockets=can_own_sockets(loop),
-            **{**self._kwargs, **dict.fromkeys(("host", "port", "sock", "path"))},
+            **kwargs,
         )
-        listening.adopt(socks)
-        return self.make_server(listening)[0]
+        if socks is None:
+            await listening.bind()
+        else:
+            listening.adopt(socks)
+        server, _ = self.make_server(listening)
+        try:
+            await server.topics.start()
+            server.has_topics = True
+            if start_serving:
+                await listening.start(server)
+        except BaseException:
+            listening.close()
+            if server.has_topics:
+                await server.topics.stop()
+            raise
+        return server
 
     def __await__(self) -> Generator[Any, None, Server]:
         return self._serve().__await__()

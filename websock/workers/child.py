@@ -6,23 +6,22 @@ import asyncio
 import contextlib
 import json
 import logging
+import multiprocessing
 import os
 import pickle
 import runpy
 import signal
 import socket
 import sys
-import traceback
 from types import ModuleType
 from typing import Any
 
 from ..frames import CloseCode
-from .current import set_current
-from .hub_wire import HubAddress
-from .plan import Order, Place, Plan, StartError, loop_factory
+from .plan import Order, Plan, StartError, describe, loop_factory
 from .serving import Orders, serve_plan
+from .worker import forbid_run
 
-__all__ = ["LOG_FORMAT", "main"]
+__all__ = ["FAILED", "configure_logging", "main"]
 
 # Exit code of a worker that could not start.
 FAILED = 3
@@ -46,13 +45,23 @@ def main(control: int) -> None:
     spec = pickle.loads(_read_spec(sock))
     for fd in spec["sockets"]:
         os.set_inheritable(fd, False)
-    place: Place = spec["place"]
-    set_current(place)
-    _name_log_records(f"worker {place.number}")
-    level = spec["settings"].get("log_level")
-    if level is not None:
-        logging.basicConfig(format=LOG_FORMAT, level=level)
-    sys.exit(_work(spec, sock))
+    # What %(processName)s is in the format of a log.
+    multiprocessing.current_process().name = f"worker {spec['number']}"
+    if spec["log_level"] is not None:
+        configure_logging(spec["log_level"])
+    forbid_run(
+        "a worker imports the program: "
+        'run() must be called under if __name__ == "__main__"'
+    )
+    status = _work(spec, sock)
+    sock.close()
+    sys.exit(status)
+
+
+def configure_logging(level: int) -> None:
+    """Log to standard error, but no lines for each connection."""
+    logging.basicConfig(format=LOG_FORMAT, level=level)
+    logging.getLogger("websock.server").setLevel(logging.WARNING)
 
 
 def _mute_signals() -> None:
@@ -84,36 +93,18 @@ def _read_spec(control: socket.socket) -> bytes:
     return read(int.from_bytes(read(8), "big"))
 
 
-def _name_log_records(name: str) -> None:
-    """Have ``%(processName)s`` of log formats be the name of the worker."""
-    factory = logging.getLogRecordFactory()
-
-    def make(*args: Any, **kwargs: Any) -> logging.LogRecord:
-        record = factory(*args, **kwargs)
-        record.processName = name
-        return record
-
-    logging.setLogRecordFactory(make)
-
-
 def _work(spec: dict[str, Any], control: socket.socket) -> int:
     try:
         plan = _unpack(spec["plan"], spec["main"])
         with asyncio.Runner(loop_factory=loop_factory(plan.loop)) as runner:
-            runner.run(_serve(plan, spec, control))
-    except StartError as exc:
-        return _tell_failure(control, str(exc))
+            runner.run(_serve(plan, spec["sockets"], control))
     except Exception as exc:
-        text = "".join(traceback.format_exception(exc)).rstrip()
-        return _tell_failure(control, f"{type(exc).__name__}: {exc}\n{text}")
+        with contextlib.suppress(OSError):
+            control.setblocking(True)
+            said = {"failed": describe(exc)}
+            control.sendall(json.dumps(said).encode() + b"\n")
+        return FAILED
     return 0
-
-
-def _tell_failure(control: socket.socket, text: str) -> int:
-    with contextlib.suppress(OSError):
-        control.setblocking(True)
-        control.sendall(json.dumps({"failed": text}).encode() + b"\n")
-    return FAILED
 
 
 def _unpack(packed: bytes, main_module: tuple[str, str] | None) -> Plan:
@@ -139,7 +130,7 @@ def _import_main(kind: str, name: str) -> None:
     sys.modules["__main__"] = sys.modules["__mp_main__"] = module
 
 
-async def _serve(plan: Plan, spec: dict[str, Any], control: socket.socket) -> None:
+async def _serve(plan: Plan, fds: list[int], control: socket.socket) -> None:
     orders = Orders()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(
@@ -147,8 +138,8 @@ async def _serve(plan: Plan, spec: dict[str, Any], control: socket.socket) -> No
     )
     # A copy: the socket itself is to tell a failure when the loop is gone.
     reader, writer = await asyncio.open_connection(sock=control.dup())
-    listening = loop.create_task(_listen(reader, orders, spec["place"].hub))
-    socks = [socket.socket(fileno=fd) for fd in spec["sockets"]]
+    listening = loop.create_task(_listen(reader, orders))
+    socks = [socket.socket(fileno=fd) for fd in fds]
     try:
         await serve_plan(plan, socks, orders, lambda _: writer.write(b"{}\n"))
     finally:
@@ -158,9 +149,7 @@ async def _serve(plan: Plan, spec: dict[str, Any], control: socket.socket) -> No
             sock.close()
 
 
-async def _listen(
-    reader: asyncio.StreamReader, orders: Orders, hub: HubAddress | None
-) -> None:
+async def _listen(reader: asyncio.StreamReader, orders: Orders) -> None:
     """Take the orders of the supervisor; when it is gone, stop without it."""
     try:
         while line := await reader.readline():
@@ -168,5 +157,3 @@ async def _listen(
     except (OSError, ValueError):
         pass
     orders.give(Order(None, CloseCode.GOING_AWAY))
-    if hub is not None:
-        hub.remove_files()  # if it was killed, nobody else will

@@ -1,9 +1,9 @@
 """The listening sockets of workers: the supervisor makes them and keeps them open.
 
-On Linux each worker gets sockets of its own for the same port (``SO_REUSEPORT``), and the
-kernel spreads connections over them.  They outlive the worker, so that its successor
-finds what waits in them.  Elsewhere, and for unix sockets, all workers accept from the
-same sockets.
+On Linux each worker gets sockets of its own for the same port (``SO_REUSEPORT``), and
+the kernel spreads connections over them.  They outlive the worker, so that its
+successor finds what waits in them.  Elsewhere, and for unix sockets, all workers accept
+from the same sockets.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import asyncio
 import os
 import socket
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from ..asyncio.checks import check_listening
 from ..asyncio.listening import Listening
 
-__all__ = ["Listeners", "SPREADS"]
+__all__ = ["Listeners", "address_text"]
 
 # Whether the kernel spreads connections over the sockets of a port.  macOS knows the
 # option, and gives all to one socket.
@@ -35,7 +36,8 @@ class Listeners:
         path: Path of a unix socket instead.
         sock: A socket that is bound already instead.
         spread: Whether each worker gets sockets of its own, where that is possible.
-        **options: ``family``, ``flags`` and ``reuse_address``, as for ``serve()``.
+        **options: ``family``, ``flags``, ``reuse_address`` and ``reuse_port``, as for
+            ``serve()``; with the latter other programs may have the port too.
 
     Raises:
         ValueError: When there is nothing to listen on, or more than one thing.
@@ -48,18 +50,17 @@ class Listeners:
         *,
         path: Any = None,
         sock: socket.socket | None = None,
-        spread: bool = SPREADS,
+        spread: bool = True,
         **options: Any,
     ) -> None:
-        if options.pop("reuse_port", None):
-            raise ValueError("workers share the port already: reuse_port is not needed")
         self._where = {"host": host, "port": port, "path": path, "sock": sock}
         check = {k: v for k, v in (("sock", sock), ("path", path)) if v is not None}
         if path is not None:
             check["unix"] = True
         check_listening(host, port, {**check, **options})
+        self._shares = bool(options.pop("reuse_port", None))
         self._options = options
-        self._spreads = spread and path is None and sock is None
+        self._spreads = SPREADS and spread and path is None and sock is None
         self._listening: Listening | None = None
         self._own: dict[int, tuple[socket.socket, ...]] = {}
 
@@ -70,23 +71,23 @@ class Listeners:
             OSError: When an address cannot be bound, also when another program of the
                 same user listens there and would share it.
         """
-        if self._spreads and self._where["port"]:
+        if self._spreads and not self._shares and self._where["port"]:
             # With SO_REUSEPORT two servers get half of the connections each.
-            probe = self._make()
+            probe = self._make(False)
             await probe.bind()
             probe.close()
-        self._listening = self._make(reuse_port=self._spreads)
+        self._listening = self._make(self._spreads or self._shares)
         await self._listening.bind()
 
-    def _make(self, **more: Any) -> Listening:
+    def _make(self, reuse_port: bool) -> Listening:
         return Listening(
             asyncio.get_running_loop(),
             _no_connections,
             own_sockets=False,
             unix=self._where["path"] is not None,
             **self._where,
+            reuse_port=reuse_port,
             **self._options,
-            **more,
         )
 
     @property
@@ -125,8 +126,7 @@ class Listeners:
                 new.bind(sock.getsockname())
                 new.setblocking(False)
         except BaseException:
-            for sock in made:
-                sock.close()
+            _close(made)
             raise
         return tuple(made)
 
@@ -135,21 +135,22 @@ class Listeners:
 
         The sockets of the first worker stay, since others are made after them.
         """
-        socks = self._own.get(number, ())
-        if socks != self.sockets:
-            self._own.pop(number, None)
-            for sock in socks:
-                sock.close()
+        if self._own.get(number, self.sockets) != self.sockets:
+            _close(self._own.pop(number))
 
     def close(self) -> None:
         """Close all, and remove the file of a unix socket."""
         for socks in self._own.values():
-            for sock in socks:
-                sock.close()
+            _close(socks)
         self._own.clear()
         if self._listening is not None:
             self._listening.close()
             self._listening = None
+
+
+def _close(socks: Iterable[socket.socket]) -> None:
+    for sock in socks:
+        sock.close()
 
 
 def _no_connections(server: Any) -> Any:

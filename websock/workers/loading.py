@@ -6,12 +6,11 @@ with that line; other exceptions of the application pass, with their traceback.
 
 from __future__ import annotations
 
-import inspect
 from importlib import import_module
 from typing import Any
 
 from ..asyncio.server import serve
-from .plan import BINDING, Lifespan, Plan, StartError
+from .plan import Lifespan, Plan, StartError
 
 __all__ = ["find", "load", "load_lifespan"]
 
@@ -37,23 +36,20 @@ def find(name: str) -> Any:
     return found
 
 
-async def load(plan: Plan) -> serve:
+def load(plan: Plan) -> serve:
     """Load the application of a plan, and make what serves it.
 
     Raises:
-        StartError: When there is none, or it is nothing that can be served.
+        OSError: When the certificate cannot be loaded.
+        StartError: When there is no application, or it is nothing that can be served.
     """
     application = plan.application
     name = "the application"
     if isinstance(application, str):
         name = application
         application = find(application)
-    if plan.is_factory:
-        application = application()
-        if inspect.isawaitable(application):
-            application = await application
     context = plan.tls_context()
-    options = {k: v for k, v in plan.options.items() if k not in BINDING}
+    options = dict(plan.options)
     if isinstance(application, serve):
         if context is not None or options:
             raise StartError(

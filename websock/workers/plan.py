@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from ..asyncio.server import Server, serve
 
-if TYPE_CHECKING:
-    from .hub_wire import HubAddress
-
-__all__ = ["BINDING", "DRAIN", "Lifespan", "Plan", "StartError", "loop_factory"]
+__all__ = [
+    "BINDING",
+    "DRAIN",
+    "Lifespan",
+    "Order",
+    "Plan",
+    "StartError",
+    "describe",
+    "loop_factory",
+]
 
 Lifespan: TypeAlias = Callable[[Server], AbstractAsyncContextManager[Any]]
 
@@ -22,9 +29,7 @@ Lifespan: TypeAlias = Callable[[Server], AbstractAsyncContextManager[Any]]
 DRAIN = 5.0
 
 # Options of serve() that say where to listen: the supervisor does that, for all.
-BINDING = frozenset(
-    ("family", "flags", "host", "path", "port", "reuse_address", "reuse_port", "sock")
-)
+BINDING = frozenset(("family", "flags", "reuse_address", "reuse_port"))
 LOOPS = ("asyncio", "uvloop")
 
 
@@ -40,8 +45,6 @@ class Plan:
         application: What ``serve()`` takes as a handler; or ``"module:name"`` of that,
             or of an object that ``serve()`` or ``route()`` returned.
         options: Options of ``serve()``.
-        is_factory: Whether the application is a function that returns it, which may
-            be a coroutine function.
         lifespan: Called with the server before it accepts connections; returns an
             asynchronous context manager that lasts as long as the server.  Or the
             ``"module:name"`` of it.
@@ -53,7 +56,6 @@ class Plan:
 
     application: Any
     options: Mapping[str, Any] = field(default_factory=dict)
-    is_factory: bool = False
     lifespan: Lifespan | str | None = None
     certificate: str | None = None
     key: str | None = None
@@ -75,20 +77,21 @@ class Plan:
             raise ValueError("a key needs its certificate")
         if self.certificate is not None and self.options.get("ssl") is not None:
             raise ValueError("ssl and certificate cannot be given together")
-        names = (self.application, self.lifespan)
-        for name in names:
+        for name in (self.application, self.lifespan):
             if isinstance(name, str) and not all(name.partition(":")):
                 raise ValueError(f"expected 'module:name', got {name!r}")
-        if self.lifespan is not None and not isinstance(self.lifespan, str):
-            if not callable(self.lifespan):
-                raise TypeError(
-                    "lifespan must be a function or 'module:name', "
-                    f"not {type(self.lifespan).__name__}"
-                )
-        is_handler = not self.is_factory and not isinstance(self.application, str)
-        handler = self.application if is_handler else _nothing
+        lifespan = self.lifespan
+        if not (lifespan is None or isinstance(lifespan, str) or callable(lifespan)):
+            raise TypeError(
+                "lifespan must be a function or 'module:name', "
+                f"not {type(lifespan).__name__}"
+            )
+        is_name = isinstance(self.application, str)
+        handler = _nothing if is_name else self.application
         if not isinstance(handler, serve):
             serve(handler, port=0, **self.options)
+        elif self.options or self.certificate is not None:
+            raise TypeError("serve() has the options: they cannot be given again")
 
     def tls_context(self) -> ssl.SSLContext | None:
         """Make the context for TLS, if there is a certificate."""
@@ -113,21 +116,6 @@ class Order:
     code: int
 
 
-@dataclass(frozen=True)
-class Place:
-    """Which of the workers one is.
-
-    Attributes:
-        number: Its number, from 1 on.
-        hub: Where the hub of the workers is; ``None`` when there is none.
-        kind: ``"process"`` or ``"thread"``.
-    """
-
-    number: int
-    hub: HubAddress | None
-    kind: str
-
-
 async def _nothing(connection: Any) -> None:
     """Stand for a handler that is not loaded yet."""
 
@@ -144,4 +132,16 @@ def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
         import uvloop
     except ImportError as exc:
         raise StartError("uvloop is not installed") from exc
-    return uvloop.new_event_loop  # type: ignore[no-any-return]
+    return uvloop.new_event_loop
+
+
+def describe(exc: BaseException) -> str:
+    """Return what kept a worker from serving, for people.
+
+    One line where that says all; with the traceback where it is a failure of the
+    application.
+    """
+    if isinstance(exc, (StartError, OSError)):
+        return str(exc)
+    lines = "".join(traceback.format_exception(exc)).rstrip()
+    return f"{type(exc).__name__}: {exc}\n{lines}"

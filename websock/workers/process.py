@@ -15,12 +15,12 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .plan import Order, Place, Plan
+from .._compat import child_environment
+from .plan import Order, Plan
 
 __all__ = ["ProcessWorker", "pack"]
 
@@ -30,10 +30,16 @@ _CODE = (
 )
 
 # They wait until the child is able to handle them.
-_HELD = ("SIGINT", "SIGTERM", "SIGQUIT", "SIGHUP", "SIGUSR1", "SIGUSR2")
+_HELD = (
+    *("SIGINT", "SIGTERM", "SIGQUIT", "SIGHUP"),
+    *("SIGUSR1", "SIGUSR2", "SIGTTIN", "SIGTTOU"),
+)
 
 # Bytes of a line from a child at most: it may be a traceback.
 _LINE = 1 << 20
+
+# Seconds for what a child that has ended said last.
+_LAST_WORDS = 1.0
 
 
 def pack(plan: Plan) -> bytes:
@@ -72,56 +78,52 @@ class ProcessWorker:
     """A worker in a process of its own.
 
     Args:
-        place: Its number, and the address of the hub.
+        number: Its number.
         packed: Its plan.
         socks: Sockets to listen on.
-        settings: What the supervisor has every child do besides, as JSON.
+        variables: Variables of its environment, besides those of this process.
+        log_level: Level from which on it logs to standard error; ``None`` leaves that
+            to the application.
     """
-
-    can_reload = True
 
     def __init__(
         self,
-        place: Place,
+        number: int,
         packed: bytes,
         socks: Sequence[socket.socket],
-        settings: Mapping[str, Any],
+        variables: Mapping[str, str],
+        log_level: int | None,
     ) -> None:
-        self.place = place
-        self.started = time.monotonic()
+        self.number = number
         self.problem: str | None = None
         loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[bool] = loop.create_future()
         self.ended: asyncio.Future[str] = loop.create_future()
-        ours, theirs = socket.socketpair()
         spec = pickle.dumps(
             {
-                "place": place,
+                "number": number,
                 "plan": packed,
                 "main": main_module(),
                 "sockets": [sock.fileno() for sock in socks],
-                "settings": dict(settings),
+                "log_level": log_level,
             }
         )
+        ours, theirs = socket.socketpair()
         with theirs:
             fds = [theirs.fileno(), *(sock.fileno() for sock in socks)]
             try:
-                self._process = _start(fds)
+                self._process = _start(fds, variables)
             except BaseException:
                 ours.close()
                 raise
-        self.name = f"worker {place.number} (process {self._process.pid})"
+        self.name = f"worker {number} (process {self._process.pid})"
         self._order: Order | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._talking = loop.create_task(self._talk(ours, spec))
+        self._finishing: asyncio.Task[None] | None = None
         threading.Thread(
             target=self._wait, args=(loop,), name=self.name, daemon=True
         ).start()
-
-    @property
-    def pid(self) -> int:
-        """Number of the process."""
-        return self._process.pid
 
     async def _talk(self, sock: socket.socket, spec: bytes) -> None:
         reader, writer = await asyncio.open_connection(sock=sock, limit=_LINE)
@@ -149,16 +151,18 @@ class ProcessWorker:
             pass  # the loop is closed
 
     def _gone(self, code: int) -> None:
-        # What it said last may be unread.
-        self._talking.add_done_callback(lambda _: self._set_ended(code))
+        self._finishing = asyncio.ensure_future(self._finish(code))
 
-    def _set_ended(self, code: int) -> None:
-        if not self.ended.done():
-            if code < 0:
-                text = f"was killed by {signal.Signals(-code).name}"
-            else:
-                text = f"ended with exit code {code}"
-            self.ended.set_result(text)
+    async def _finish(self, code: int) -> None:
+        # What it said last may be unread.  There may be no end of it: a process that
+        # it has forked has the same socket.
+        await asyncio.wait((self._talking,), timeout=_LAST_WORDS)
+        self._talking.cancel()
+        if code < 0:
+            text = f"was killed by {_signal_name(-code)}"
+        else:
+            text = f"ended with exit code {code}"
+        self.ended.set_result(text)
         if not self.ready.done():
             self.ready.set_result(False)
 
@@ -174,7 +178,14 @@ class ProcessWorker:
         self._process.kill()
 
 
-def _start(fds: Sequence[int]) -> subprocess.Popen[bytes]:
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _start(fds: Sequence[int], variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
     numbers = {getattr(signal, name) for name in _HELD if hasattr(signal, name)}
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
@@ -182,6 +193,7 @@ def _start(fds: Sequence[int]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [sys.executable, *flags, "-c", _CODE, str(fds[0]), json.dumps(sys.path)],
             stdin=subprocess.DEVNULL,
+            env=child_environment(**variables),
             pass_fds=fds,
         )
     finally:

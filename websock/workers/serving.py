@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 
 from ..asyncio.server import Server
 from .loading import load, load_lifespan
-from .plan import Order, Plan
+from .plan import Order, Plan, StartError, describe
 
-__all__ = ["GRACE", "Orders", "QUICK", "serve_plan"]
+__all__ = ["GRACE", "QUICK", "Orders", "serve_plan"]
 
 # Seconds for handlers and peers to end, after the connections were closed.
 GRACE = 10.0
@@ -49,34 +50,41 @@ async def serve_plan(
     plan: Plan,
     socks: Sequence[socket.socket],
     orders: Orders,
-    ready: Callable[[Server], None],
+    ready: Callable[[Server], object],
 ) -> None:
     """Serve until an order comes, or until the server is closed by the application.
 
     Args:
         plan: What to do.
-        socks: Sockets to listen on.
+        socks: Sockets to listen on; they are closed.
         orders: Says how to stop.
         ready: Called when connections are accepted.
 
     Raises:
+        OSError: When the certificate cannot be loaded, or the broker not be reached.
         StartError: When the application cannot be loaded.
     """
-    serving = await load(plan)
-    lifespan = load_lifespan(plan)
-    server = serving.on_sockets(socks)
+    try:
+        serving, lifespan = load(plan), load_lifespan(plan)
+    except (StartError, OSError):
+        raise
+    except Exception as exc:
+        raise StartError(describe(exc)) from exc
+    server = await serving.on_sockets(socks)
     try:
         async with AsyncExitStack() as stack:
             if lifespan is not None:
                 await stack.enter_async_context(lifespan(server))
             await server.start_serving()
             ready(server)
-            await obey(server, orders)
+            await _obey(server, orders)
     finally:
         server.close()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(server.wait_closed(), QUICK)
 
 
-async def obey(server: Server, orders: Orders) -> None:
+async def _obey(server: Server, orders: Orders) -> None:
     """Wait for an order, and carry it out."""
     closed = asyncio.ensure_future(server.wait_closed())
     ending: asyncio.Future[None] | None = None
@@ -89,7 +97,7 @@ async def obey(server: Server, orders: Orders) -> None:
                 timeout=timeout,
                 return_when=asyncio.FIRST_COMPLETED,
             )
-            if next_order not in done:
+            if closed in done or next_order not in done:
                 break  # it is closed, or there is no more time
             order = next_order.result()
             next_order = asyncio.ensure_future(orders.next())

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-import time
-import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from ..asyncio.server import Server
-from .current import set_current
-from .plan import Order, Place, Plan, StartError, loop_factory
+from .plan import Order, Plan, describe, loop_factory
 from .serving import Orders, serve_plan
 
 __all__ = ["ThreadWorker"]
@@ -21,19 +19,14 @@ class ThreadWorker:
     """A worker in a thread of this process.
 
     Args:
-        place: Its number, and the address of the hub.
+        number: Its number.
         plan: What to do.
         socks: Sockets to listen on; it takes copies.
     """
 
-    can_reload = False
-
-    def __init__(
-        self, place: Place, plan: Plan, socks: Sequence[socket.socket]
-    ) -> None:
-        self.place = place
-        self.name = f"worker {place.number} (thread)"
-        self.started = time.monotonic()
+    def __init__(self, number: int, plan: Plan, socks: Sequence[socket.socket]) -> None:
+        self.number = number
+        self.name = f"worker {number} (thread)"
         self.problem: str | None = None
         self._supervisor = asyncio.get_running_loop()
         self.ready: asyncio.Future[bool] = self._supervisor.create_future()
@@ -46,26 +39,20 @@ class ThreadWorker:
         self._loop: asyncio.AbstractEventLoop | None = None
         # It must not keep the process alive when its loop hangs.
         threading.Thread(
-            target=self._work, name=f"worker {place.number}", daemon=True
+            target=self._work, name=f"worker {number}", daemon=True
         ).start()
 
     def _work(self) -> None:
-        set_current(self.place)
         text = "ended"
         try:
             factory = loop_factory(self._plan.loop)
             with asyncio.Runner(loop_factory=factory) as runner:
                 runner.run(self._serve())
-        except StartError as exc:
-            self.problem = str(exc)
         except BaseException as exc:
             # Also what asks for the end of the process, which is not this thread's.
             text = f"ended with {type(exc).__name__}: {exc}"
-            lines = "".join(traceback.format_exception(exc)).rstrip()
-            self.problem = f"{type(exc).__name__}: {exc}\n{lines}"
+            self.problem = describe(exc)
         finally:
-            with self._lock:
-                self._orders = None
             for sock in self._socks:
                 sock.close()
         self._tell(self._set_ended, text)
@@ -77,14 +64,18 @@ class ThreadWorker:
             self._orders = orders
             if self._order is not None:
                 orders.give(self._order)
-        await serve_plan(self._plan, self._socks, orders, self._say_ready)
+        try:
+            await serve_plan(self._plan, self._socks, orders, self._say_ready)
+        finally:
+            with self._lock:
+                self._orders = None  # its loop takes no more calls
 
     def _say_ready(self, server: Server) -> None:
         self._tell(self._set_ready, True)
 
-    def _tell(self, function: object, *args: object) -> None:
+    def _tell(self, function: Callable[..., object], *args: Any) -> None:
         try:
-            self._supervisor.call_soon_threadsafe(function, *args)  # type: ignore[arg-type]
+            self._supervisor.call_soon_threadsafe(function, *args)
         except RuntimeError:
             pass  # the supervisor's loop is closed
 
