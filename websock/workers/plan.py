@@ -138,10 +138,8 @@ def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
 def describe(exc: BaseException) -> str:
     """Return what kept a worker from serving, for people.
 
-    One line where that says all; with the traceback where it is a failure of the
-    application.
+    One line where that says all; a traceback where it is a failure of the application.
     """
     if isinstance(exc, (StartError, OSError)):
         return str(exc)
-    lines = "".join(traceback.format_exception(exc)).rstrip()
-    return f"{type(exc).__name__}: {exc}\n{lines}"
+    return "".join(traceback.format_exception(exc)).rstrip()

@@ -236,7 +236,7 @@ class Supervisor:
         if not self._has_begun:
             self._give_up(text)
         elif old is not None and old in self._running:
-            logger.error("%s\n%s goes on", text, old.name)
+            logger.error("%s\nreload given up: %s goes on", text, old.name)
         else:
             self._failures += 1
             if self._failures >= MAX_FAILURES:
@@ -281,11 +281,7 @@ class Supervisor:
                 if old is None or old in self._told:
                     continue  # it is gone, or what is started for it is new
                 worker = self._start(number, old)
-                if worker is None or not await worker.ready:
-                    if not self._over.is_set():
-                        logger.error("reload given up")
-                    return
-                if self._over.is_set():
+                if worker is None or not await worker.ready or self._over.is_set():
                     return
             logger.info("reloaded")
         finally:
