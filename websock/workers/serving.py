@@ -17,7 +17,7 @@ __all__ = ["GRACE", "QUICK", "Orders", "serve_plan"]
 # Seconds for handlers and peers to end, after the connections were closed.
 GRACE = 10.0
 # The same when there is no time.
-QUICK = 1.0
+QUICK = 0.5
 
 
 class Orders:

@@ -56,6 +56,8 @@ class Supervisor:
         drain: Seconds in which connections are closed at a graceful stop.
         reloads: Whether new workers load the application anew.
         pauses: How long to wait before a worker is replaced.
+        kill_after: Seconds for a worker to end, after all that it waits for has had
+            its time.
         started: Called when the first worker is ready.
     """
 
@@ -68,6 +70,7 @@ class Supervisor:
         drain: float = DRAIN,
         reloads: bool = True,
         pauses: Pauses | None = None,
+        kill_after: float = KILL_AFTER,
         started: Callable[[Sequence[socket]], object] | None = None,
     ) -> None:
         self._make = make
@@ -76,6 +79,7 @@ class Supervisor:
         self._drain = drain
         self._reloads = reloads
         self._pauses = Pauses() if pauses is None else pauses
+        self._kill_after = kill_after
         self._started = started
         self._has_begun = False
         self._running: set[Worker] = set()
@@ -293,7 +297,7 @@ class Supervisor:
         worker.stop(order)
         patience = QUICK if order.seconds is None else order.seconds + GRACE
         asyncio.get_running_loop().call_later(
-            patience + QUICK + KILL_AFTER, self._kill, worker
+            patience + QUICK + self._kill_after, self._kill, worker
         )
 
     def _kill(self, worker: Worker) -> None:
