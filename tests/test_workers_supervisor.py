@@ -20,7 +20,7 @@ from supervised import TIMEOUT, supervised_fixture
 
 from websock.asyncio.client import connect
 from websock.asyncio.server import Server
-from websock.exceptions import ConnectionClosed
+from websock.exceptions import ConnectionClosed, WebSocketException
 from websock.sync.client import connect as connect_sync
 from websock.workers.listeners import Listeners
 from websock.workers.plan import Plan, StartError
@@ -159,6 +159,29 @@ def test_the_pause_ends_with_the_supervisor() -> None:
 
 
 @posix
+def test_cancelling_ends_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "plain.py").write_text("async def handler(ws): pass\n")
+    made: list[ProcessWorker] = []
+
+    def make(number: int, socks: Sequence[socket]) -> ProcessWorker:
+        made.append(ProcessWorker(number, pack(Plan("plain:handler")), socks, {}, None))
+        return made[-1]
+
+    async def main() -> None:
+        async with supervise(make, 1) as it:
+            await it.log.says("is ready")
+            it.running.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await it.running
+        assert made[0].ended.result() == "was killed by SIGKILL"
+
+    run_on(None, main())
+
+
+@posix
 def test_giving_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Processes that cannot start any more: not for ever."""
     (tmp_path / "frail.py").write_text(
@@ -179,7 +202,7 @@ def test_giving_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         async with supervise(make, 1) as it:
             await it.log.says("is ready")
-            with pytest.raises((EOFError, OSError, ConnectionClosed)):
+            with pytest.raises((OSError, WebSocketException)):
                 await it.connect()
             await it.log.says(r"ended with exit code 8; another starts now")
             for _ in range(MAX_FAILURES - 1):

@@ -113,6 +113,8 @@ class Supervisor:
             self._listeners.close()
             for worker in self._running:
                 worker.kill()
+            for worker in self._running:
+                await worker.ended  # no process is left unwaited for
         if self._error is not None:
             raise self._error
 
@@ -197,10 +199,10 @@ class Supervisor:
 
     async def _watch(self, worker: Worker, old: Worker | None) -> None:
         born = asyncio.get_running_loop().time()
-        is_ready = await worker.ready
+        is_ready = await asyncio.shield(worker.ready)
         if is_ready:
             self._is_ready(worker, old)
-        how = await worker.ended
+        how = await asyncio.shield(worker.ended)
         self._running.discard(worker)
         number = worker.number
         if self._successors.get(number) is worker:
@@ -285,7 +287,11 @@ class Supervisor:
                 if old is None or old in self._told:
                     continue  # it is gone, or what is started for it is new
                 worker = self._start(number, old)
-                if worker is None or not await worker.ready or self._over.is_set():
+                if (
+                    worker is None
+                    or not await asyncio.shield(worker.ready)
+                    or self._over.is_set()
+                ):
                     return
             logger.info("reloaded")
         finally:
