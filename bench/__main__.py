@@ -24,6 +24,7 @@ from . import (
     micro,
     report,
     soak,
+    workers,
 )
 from .capacity import command as capacity
 from .cases import KINDS, Case, parse_size
@@ -107,6 +108,13 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seconds", type=float, default=0.7)
     command.add_argument("--output", default="brokers")
     command.set_defaults(run=_run_brokers)
+    command = commands.add_parser("workers", help="what do more processes bring?")
+    command.add_argument("--workers", type=_numbers, default=[1, 2], metavar="N,...")
+    command.add_argument("--python", help="interpreter of the workers")
+    command.add_argument("--rounds", type=int, default=5)
+    command.add_argument("--seconds", type=float, default=1.5)
+    command.add_argument("--output", default="workers")
+    command.set_defaults(run=_run_workers)
     command = commands.add_parser("kernel", help="the kernel's share of a connection")
     command.add_argument("--connections", type=int, default=kernel.CONNECTIONS)
     command.add_argument("--rounds", type=int, default=3)
@@ -277,6 +285,16 @@ def _run_brokers(options: argparse.Namespace) -> int:
     facts = machine.describe(python)
     rows = brokers.run(chosen, python, options.rounds, options.seconds)
     text = brokers.markdown(facts, rows)
+    _publish(options.output, facts, rows, text)
+    return 0
+
+
+def _run_workers(options: argparse.Namespace) -> int:
+    load.build("ws_load")
+    python = options.python or libraries.default_python()
+    facts = machine.describe(python)
+    rows = workers.run(options.workers, python, options.rounds, options.seconds)
+    text = workers.markdown(facts, rows)
     _publish(options.output, facts, rows, text)
     return 0
 

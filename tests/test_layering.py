@@ -74,6 +74,7 @@ LAYERS: dict[str, int] = {
     "hub": 4,
     "sync": 4,
     "topics": 4,
+    "workers": 4,
     "__init__": 5,
     # L5: other libraries, and commands.
     "testing": 5,

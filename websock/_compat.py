@@ -31,6 +31,11 @@ def env_text(name: str) -> str | None:
     return os.environ.get(name, "").strip() or None
 
 
+def child_environment(**more: str) -> dict[str, str]:
+    """Return the environment of this process, with more variables, for a child."""
+    return {**os.environ, **more}
+
+
 def _load_extensions() -> bool:
     pure, required = env_flag("WEBSOCK_PURE"), env_flag("WEBSOCK_REQUIRE_EXT")
     if pure and required:

@@ -9,6 +9,7 @@ import inspect
 import logging
 import math
 import re
+import socket
 from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -720,19 +721,41 @@ class serve:
         return server, self._factory
 
     async def _serve(self) -> Server:
+        return await self._make(None, self._start_serving)
+
+    async def on_sockets(self, socks: Iterable[socket.socket]) -> Server:
+        """Make the server on sockets that were bound before; it does not accept yet.
+
+        Where to listen was said by whoever made the sockets: what ``serve()`` was
+        told about it is passed over.
+
+        Args:
+            socks: The sockets; the server closes them.
+        """
+        return await self._make(socks, False)
+
+    async def _make(
+        self, socks: Iterable[socket.socket] | None, start_serving: bool
+    ) -> Server:
         loop = asyncio.get_running_loop()
+        kwargs = self._kwargs
+        if socks is not None:
+            kwargs = {**kwargs, **dict.fromkeys(("host", "port", "sock", "path"))}
         listening = Listening(
             loop,
             self._factory,
             own_sockets=can_own_sockets(loop),
-            **self._kwargs,
+            **kwargs,
         )
-        await listening.bind()
+        if socks is None:
+            await listening.bind()
+        else:
+            listening.adopt(socks)
         server, _ = self.make_server(listening)
         try:
             await server.topics.start()
             server.has_topics = True
-            if self._start_serving:
+            if start_serving:
                 await listening.start(server)
         except BaseException:
             listening.close()
