@@ -286,13 +286,17 @@ def test_programs_run_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_a_hub(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.delenv("WEBSOCK_HUB", raising=False)
-    with pytest.raises(ValueError, match="WEBSOCK_HUB is not set"):
-        Topics("local://")
     assert type(Topics(prefix="x", timeout=2).backend).__name__ == "MemoryBackend"
     with pytest.raises(TypeError, match="unexpected keyword arguments: color, size"):
         Topics(size=1, color=2)
 
     async def main() -> None:
+        with pytest.raises(BrokerError, match="WEBSOCK_HUB is not set"):
+            await Topics("local://").start()
+        monkeypatch.setenv("WEBSOCK_HUB", f"redis://:{SECRET}@localhost")
+        with pytest.raises(BrokerError, match="WEBSOCK_HUB is wrong: ") as wrong:
+            await Topics("local://").start()
+        assert SECRET not in str(wrong.value)
         topics = Topics(f"local://:{SECRET}@localhost{folder}/none.sock")
         with pytest.raises(BrokerError) as caught:
             await topics.start()

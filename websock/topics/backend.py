@@ -20,8 +20,10 @@ __all__ = [
     "Deliver",
     "Hub",
     "default_backend",
+    "hub_address",
     "make_backend",
     "register_backend",
+    "use_hub",
 ]
 
 
@@ -138,6 +140,24 @@ def register_backend(scheme: str, factory: Callable[..., Backend]) -> None:
     _factories[scheme] = factory
 
 
+_hub: str | None = None
+
+
+def use_hub(address: str | None) -> None:
+    """Have the topics of this process use a hub by default.
+
+    Args:
+        address: Address of the hub; ``None`` for what the environment says.
+    """
+    global _hub
+    _hub = address
+
+
+def hub_address() -> str | None:
+    """Return the address of the hub of this process, if it has one."""
+    return _hub or env_text("WEBSOCK_HUB")
+
+
 #: What may be said to the default backend, whether there is a hub or not.
 _HUB_OPTIONS = frozenset(("max_pending", "max_pending_bytes", "prefix", "timeout"))
 
@@ -155,7 +175,7 @@ def default_backend(**options: Any) -> Backend:
     unknown = sorted(options.keys() - _HUB_OPTIONS)
     if unknown:
         raise TypeError(f"unexpected keyword arguments: {', '.join(unknown)}")
-    if env_text("WEBSOCK_HUB") is None:
+    if hub_address() is None:
         return make_backend("memory://")
     return make_backend("local://", **{"prefix": None, **options})
 

@@ -14,11 +14,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from .._compat import env_text
 from ..hub.address import Address
 from ..hub.client import HubClient
 from ..hub.wire import MAX_CHANNEL, MAX_HEAD
-from .backend import Hub
+from .backend import Hub, hub_address
 from .broker import BrokerBackend, Outgoing, decode, encode
 from .errors import BrokerError
 from .history import Kept, Position
@@ -57,25 +56,13 @@ class LocalBackend(BrokerBackend):
     def __init__(
         self, url: str, *, prefix: str | None = "websock", **options: Any
     ) -> None:
-        if url == "local://":
-            url = env_text("WEBSOCK_HUB") or ""
-            if not url:
-                raise ValueError(
-                    "local:// is for a process with a hub: WEBSOCK_HUB is not set"
-                )
-        self._hub_address = Address.parse(url)
         super().__init__(
-            self._hub_address.url, prefix="_" if prefix is None else prefix, **options
+            "local://localhost", prefix="_" if prefix is None else prefix, **options
         )
-        # Where it is nobody has to know, and errors of the system say it.
-        where = self._hub_address
-        hidden = [where.secret, quote(where.secret, safe="")]
-        if where.path is None:
-            hidden += [f"{where.host}:{where.port}", str((where.host, where.port))]
-        else:
-            hidden += [where.path, repr(where.path)]
-        self._secrets += [text for text in hidden if text]
-        self.address = "local://"
+        self.url = self.address = "local://"
+        self._hub_address: Address | None = None
+        if url != "local://":
+            self._use(Address.parse(url))
         self._has_prefix = prefix is not None
         self._name: int | None = None  # that is taken
         self._client: HubClient | None = None
@@ -85,10 +72,33 @@ class LocalBackend(BrokerBackend):
         self._last_sent = 0
         self.missed = 0
 
+    def _use(self, address: Address) -> None:
+        # Where it is nobody has to know, and errors of the system say it.
+        hidden = [address.url, address.secret, quote(address.secret, safe="")]
+        if address.path is None:
+            hidden += [
+                f"{address.host}:{address.port}",
+                str((address.host, address.port)),
+            ]
+        else:
+            hidden += [repr(address.path), address.path]
+        self._secrets = [text for text in hidden if text]
+        self._hub_address = address
+
     # -- beginning and ending ----------------------------------------------------------
 
     async def start(self, hub: Hub) -> None:
         """Connect; see :class:`Backend`."""
+        if self._hub_address is None:
+            url = hub_address()
+            if url is None:
+                raise BrokerError(
+                    "local:// is for a process with a hub: WEBSOCK_HUB is not set"
+                )
+            try:
+                self._use(Address.parse(url))
+            except ValueError as exc:
+                raise BrokerError(f"WEBSOCK_HUB is wrong: {exc}") from None
         if not self._has_prefix and self._name is None:
             # They are started in the same order in all workers.
             self._name = next(n for n in itertools.count(1) if n not in _names.taken)
@@ -112,6 +122,7 @@ class LocalBackend(BrokerBackend):
 
     async def connect(self) -> None:
         """Connect to the hub."""
+        assert self._hub_address is not None
         self._client = HubClient(self._hub_address, self._on_publish, self._on_miss)
         await self._client.open()
 

@@ -9,10 +9,12 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from typing import Any, Protocol
+from contextlib import AsyncExitStack
+from typing import Any
 
 from ..frames import CloseCode
+from ..hub import Hub
+from ..topics.backend import hub_address, use_hub
 from .listeners import Listeners, address_text
 from .plan import BINDING, DRAIN, Lifespan, Order, Plan, loop_factory
 from .process import ProcessWorker, pack
@@ -27,16 +29,6 @@ __all__ = ["carry_out", "run"]
 logger = logging.getLogger("websock.workers")
 
 Started = Callable[[Sequence[socket.socket]], object]
-
-
-class Hub(Protocol):
-    """What passes messages between workers.
-
-    Attributes:
-        address: Where workers find it; no log has it, since it may have a secret in it.
-    """
-
-    address: str
 
 
 def run(
@@ -113,7 +105,6 @@ def carry_out(
     *,
     log_level: int | None = None,
     started: Started | None = None,
-    hub: AbstractAsyncContextManager[Hub] | None = None,
 ) -> None:
     """Carry out a plan; see :func:`run`.
 
@@ -126,7 +117,6 @@ def carry_out(
         threads: As for ``run()``.
         log_level: Level from which on worker processes log to standard error.
         started: Called with the sockets when connections are accepted.
-        hub: Passes messages between worker processes.
     """
     for name, count in (("workers", workers), ("threads", threads)):
         if count is not None and not isinstance(count, int):
@@ -148,7 +138,7 @@ def carry_out(
     if workers is not None:
         packed = pack(plan)
         main = functools.partial(
-            _with_processes, plan, packed, listeners, workers, log_level, tell, hub
+            _with_processes, plan, packed, listeners, workers, log_level, tell
         )
     elif threads is not None:
         main = functools.partial(_with_threads, plan, listeners, threads, tell)
@@ -195,7 +185,6 @@ async def _with_processes(
     count: int,
     log_level: int | None,
     tell: Started,
-    hub: AbstractAsyncContextManager[Hub] | None,
 ) -> None:
     variables: dict[str, str] = {}
 
@@ -203,8 +192,9 @@ async def _with_processes(
         return ProcessWorker(number, packed, socks, variables, log_level)
 
     async with AsyncExitStack() as stack:
-        if hub is not None:
-            variables["WEBSOCK_HUB"] = (await stack.enter_async_context(hub)).address
+        if hub_address() is None:
+            hub = await stack.enter_async_context(Hub())
+            variables["WEBSOCK_HUB"] = hub.address
         await _supervise(
             Supervisor(make, listeners, count, drain=plan.drain, started=tell)
         )
@@ -216,11 +206,16 @@ async def _with_threads(
     def make(number: int, socks: Sequence[socket.socket]) -> ThreadWorker:
         return ThreadWorker(number, plan, socks)
 
-    await _supervise(
-        Supervisor(
-            make, listeners, count, drain=plan.drain, reloads=False, started=tell
+    async with AsyncExitStack() as stack:
+        if hub_address() is None:
+            hub = await stack.enter_async_context(Hub())
+            use_hub(hub.address)
+            stack.callback(use_hub, None)
+        await _supervise(
+            Supervisor(
+                make, listeners, count, drain=plan.drain, reloads=False, started=tell
+            )
         )
-    )
 
 
 async def _supervise(supervisor: Supervisor) -> None:
