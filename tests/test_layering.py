@@ -71,6 +71,7 @@ LAYERS: dict[str, int] = {
     "listener": 4,
     "asyncio": 4,
     "events": 4,
+    "hub": 4,
     "sync": 4,
     "topics": 4,
     "workers": 4,

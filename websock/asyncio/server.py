@@ -129,7 +129,7 @@ class Server:
         self.admission: Admission | None = make_admission(
             most, most_per_address, self.logger, is_plain
         )
-        self.topics = Topics() if topics is None else topics
+        self.topics = Topics("memory://") if topics is None else topics
         self.topics.start_in(self.loop)
         self.all_connections: set[ServerConnection] = set()
         self.handler_tasks: set[asyncio.Task[None]] = set()
@@ -552,7 +552,8 @@ class serve:
             address all have, and for Unix sockets, where there is none.
         topics: What carries what is published: ``"memory://"`` for this process alone;
             the URL of a broker, ``"redis://..."`` or ``"nats://..."``; or a
-            :class:`~websock.topics.Topics`, which says more.
+            :class:`~websock.topics.Topics`, which says more.  By default it is the hub
+            of the program's workers, and this process alone where there is none.
         **kwargs: Other arguments of ``loop.create_server()``: ``ssl``, ``sock``,
             ``family``, ``backlog``, ``reuse_port``, ``start_serving`` ...
 
@@ -595,7 +596,7 @@ class serve:
         max_control_rate: int | None = MAX_CONTROL_RATE,
         max_connections: int | None = None,
         max_connections_per_address: int | None = None,
-        topics: Topics | str = "memory://",
+        topics: Topics | str | None = None,
         **kwargs: Any,
     ) -> None:
         if subprotocols is not None:
@@ -635,7 +636,7 @@ class serve:
         check_listening(host, port, kwargs)
 
         if not isinstance(topics, Topics):
-            if not isinstance(topics, str):
+            if topics is not None and not isinstance(topics, str):
                 raise TypeError(
                     f"topics must be a URL or Topics, not {type(topics).__name__}"
                 )
@@ -714,7 +715,7 @@ class serve:
             listening: The listening sockets, or what stands for them.
         """
         topics = self._topics
-        if isinstance(topics, str):
+        if not isinstance(topics, Topics):
             topics = Topics(topics)  # each server has its own
         server = Server(self._handler, listening, topics=topics, **self._settings)
         return server, self._factory

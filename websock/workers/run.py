@@ -9,8 +9,8 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from ..frames import CloseCode
 from .listeners import Listeners, address_text
@@ -22,21 +22,14 @@ from .supervisor import Supervisor
 from .thread import ThreadWorker
 from .worker import why_no_run
 
+if TYPE_CHECKING:
+    from ..hub import Hub
+
 __all__ = ["carry_out", "run"]
 
 logger = logging.getLogger("websock.workers")
 
 Started = Callable[[Sequence[socket.socket]], object]
-
-
-class Hub(Protocol):
-    """What passes messages between workers.
-
-    Attributes:
-        address: Where workers find it; no log has it, since it may have a secret in it.
-    """
-
-    address: str
 
 
 def run(
@@ -113,7 +106,6 @@ def carry_out(
     *,
     log_level: int | None = None,
     started: Started | None = None,
-    hub: AbstractAsyncContextManager[Hub] | None = None,
 ) -> None:
     """Carry out a plan; see :func:`run`.
 
@@ -126,7 +118,6 @@ def carry_out(
         threads: As for ``run()``.
         log_level: Level from which on worker processes log to standard error.
         started: Called with the sockets when connections are accepted.
-        hub: Passes messages between worker processes.
     """
     for name, count in (("workers", workers), ("threads", threads)):
         if count is not None and not isinstance(count, int):
@@ -143,19 +134,17 @@ def carry_out(
     _check_place()
     listeners = Listeners(host, port, spread=bool(workers or threads), **where)
     tell = functools.partial(_tell, plan, started)
-    make_loop = asyncio.new_event_loop  # that of a supervisor has little to do
     main: Callable[[], Coroutine[Any, Any, None]]
     if workers is not None:
         packed = pack(plan)
         main = functools.partial(
-            _with_processes, plan, packed, listeners, workers, log_level, tell, hub
+            _with_processes, plan, packed, listeners, workers, log_level, tell
         )
     elif threads is not None:
         main = functools.partial(_with_threads, plan, listeners, threads, tell)
     else:
-        make_loop = loop_factory(plan.loop)
         main = functools.partial(_serve_here, plan, listeners, tell)
-    with asyncio.Runner(loop_factory=make_loop) as runner:
+    with asyncio.Runner(loop_factory=loop_factory(plan.loop)) as runner:
         runner.run(main())
 
 
@@ -195,16 +184,13 @@ async def _with_processes(
     count: int,
     log_level: int | None,
     tell: Started,
-    hub: AbstractAsyncContextManager[Hub] | None,
 ) -> None:
-    variables: dict[str, str] = {}
+    # The address has a secret in it: no log has it.
+    async with _make_hub() as hub:
 
-    def make(number: int, socks: Sequence[socket.socket]) -> ProcessWorker:
-        return ProcessWorker(number, packed, socks, variables, log_level)
+        def make(number: int, socks: Sequence[socket.socket]) -> ProcessWorker:
+            return ProcessWorker(number, packed, socks, hub.address, log_level)
 
-    async with AsyncExitStack() as stack:
-        if hub is not None:
-            variables["WEBSOCK_HUB"] = (await stack.enter_async_context(hub)).address
         await _supervise(
             Supervisor(make, listeners, count, drain=plan.drain, started=tell)
         )
@@ -213,14 +199,23 @@ async def _with_processes(
 async def _with_threads(
     plan: Plan, listeners: Listeners, count: int, tell: Started
 ) -> None:
-    def make(number: int, socks: Sequence[socket.socket]) -> ThreadWorker:
-        return ThreadWorker(number, plan, socks)
+    async with _make_hub() as hub:
+        connected = replace(plan, hub=hub.address)
 
-    await _supervise(
-        Supervisor(
-            make, listeners, count, drain=plan.drain, reloads=False, started=tell
+        def make(number: int, socks: Sequence[socket.socket]) -> ThreadWorker:
+            return ThreadWorker(number, connected, socks)
+
+        await _supervise(
+            Supervisor(
+                make, listeners, count, drain=plan.drain, reloads=False, started=tell
+            )
         )
-    )
+
+
+def _make_hub() -> Hub:
+    from ..hub import Hub  # a server that most programs do not need
+
+    return Hub()
 
 
 async def _supervise(supervisor: Supervisor) -> None:
