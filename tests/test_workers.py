@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
 import socket
 import ssl
 import sys
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 import trustme
@@ -24,6 +25,7 @@ from websock.__main__ import parse
 from websock.asyncio.client import connect as connect_async
 from websock.asyncio.server import serve as serve_async
 from websock.exceptions import ConnectionClosed
+from websock.hub.address import Address
 from websock.sync.client import connect, unix_connect
 from websock.workers.loading import load, load_lifespan
 from websock.workers.plan import Plan, StartError
@@ -161,14 +163,20 @@ def test_ctrl_c_while_it_starts(serve: Any, tmp_path: Path) -> None:
     assert "Traceback" not in server.ends()
 
 
-def test_workers_stop_without_their_supervisor(serve: Any) -> None:
-    server = serve("app:handler", "--workers", "1")
-    url = started(server, 1)
-    with connect(url) as ws:
-        server.process.kill()
-        assert close_code(ws) == 1001
-        server.all_end()
-    gone(server, url)
+def test_workers_stop_without_their_supervisor(
+    serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        server = serve("app:handler", "--workers", "1")
+        url = started(server, 1)
+        assert os.listdir(folder)  # what carries topics
+        with connect(url) as ws:
+            server.process.kill()
+            assert close_code(ws) == 1001
+            server.all_end()
+        gone(server, url)
+        assert os.listdir(folder) == []
 
 
 def test_reload_refuses_nobody(serve: Any, tmp_path: Path) -> None:
@@ -341,13 +349,13 @@ def test_tls(serve: Any, tmp_path: Path) -> None:
 # -- websock.run() -------------------------------------------------------------------
 
 SCRIPT = """
-import logging, os
+import logging
 import websock
 
 logging.basicConfig(level="INFO", format="%(processName)s %(message)s")
 
 async def handler(ws):
-    await ws.send(f"{__name__} {os.environ.get('WEBSOCK_HUB')}")
+    await ws.send(__name__)
 
 """
 
@@ -360,7 +368,7 @@ def test_run_of_a_script(serve: Any) -> None:
     url = server.says(r"listening on (ws\S+)\n")[1]
     server.has(PID + "is ready", r"worker 2 server listening on")
     with connect(url) as ws:
-        assert ws.recv().startswith("__mp_main__ local://")
+        assert ws.recv() == "__mp_main__"
     server.stop()
 
 
@@ -390,19 +398,45 @@ def test_run_here(serve: Any) -> None:
     gone(server, url)
 
 
-def test_workers_know_the_hub(serve: Any) -> None:
-    server = serve(
-        script=f'{SCRIPT}if __name__ == "__main__":\n'
-        "    websock.run(handler, '127.0.0.1', 0, workers=1)"
+def test_topics_reach_all_workers(serve: Any, tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(
+        "import os\n"
+        "async def handler(ws):\n"
+        "    await ws.subscribe('news')\n"
+        "    await ws.send(str(os.getpid()))\n"
+        "    async for message in ws:\n"
+        "        ws.server.publish('news', message)\n"
+        "async def look(ws): await ws.send(os.environ['WEBSOCK_HUB'])\n"
+        "def choose(ws): return (look if ws.request.path == '/hub' else handler)(ws)\n"
     )
-    with connect(server.says(r"listening on (ws\S+)\n")[1]) as ws:
-        address = ws.recv().split()[1]
-    path = Path(urlsplit(address).path)
-    assert path.is_socket()
-    output = server.stop()
-    assert not path.parent.exists()
-    for secret in (address, str(path), urlsplit(address).password):
-        assert secret not in output
+    server = serve("app:choose", "--workers", "2")
+    url = started(server)
+    with connect(f"{url}/hub") as ws:
+        hub = ws.recv()
+    with contextlib.ExitStack() as stack:
+        clients: dict[str, Any] = {}
+
+        def come(number: int) -> None:
+            """Have clients of so many workers."""
+            while len(clients) < number:
+                client = stack.enter_context(connect(url))
+                clients.setdefault(client.recv(), client)
+
+        come(2)
+        victim, other = clients.values()
+        victim.send("from one to the other")
+        assert other.recv(TIMEOUT) == "from one to the other"
+        os.kill(int(next(iter(clients))), signal.SIGKILL)
+        server.says(PID + "is ready")
+        come(3)  # with its successor
+        other.send("to one that came later")
+        assert [*clients.values()][-1].recv(TIMEOUT) == "to one that came later"
+    path = Address.parse(hub).path
+    assert path is not None
+    assert os.path.exists(path)
+    server.stop()
+    assert hub not in server.output
+    assert not os.path.exists(os.path.dirname(path))
 
 
 async def handler(ws: Any) -> None:

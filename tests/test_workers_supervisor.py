@@ -167,7 +167,9 @@ def test_cancelling_ends_processes(
     made: list[ProcessWorker] = []
 
     def make(number: int, socks: Sequence[socket]) -> ProcessWorker:
-        made.append(ProcessWorker(number, pack(Plan("plain:handler")), socks, {}, None))
+        made.append(
+            ProcessWorker(number, pack(Plan("plain:handler")), socks, None, None)
+        )
         return made[-1]
 
     async def main() -> None:
@@ -197,7 +199,7 @@ def test_giving_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     packed = pack(Plan("frail:served"))
 
     def make(number: int, socks: Sequence[socket]) -> ProcessWorker:
-        return ProcessWorker(number, packed, socks, {}, None)
+        return ProcessWorker(number, packed, socks, None, None)
 
     async def main() -> None:
         async with supervise(make, 1) as it:
@@ -390,18 +392,21 @@ def test_threads_of_the_command_line(serve: Any, tmp_path: Path) -> None:
     (tmp_path / "threaded.py").write_text(
         "import threading\n"
         "async def handler(ws):\n"
+        "    await ws.subscribe('news')\n"
         "    await ws.send(threading.current_thread().name)\n"
-        "    await ws.recv()\n"
+        "    async for message in ws:\n"
+        "        ws.server.publish('news', message)\n"
     )
     server = serve("threaded:handler", "--threads", "2")
     url = server.says(r" at (ws\S+)\n")[1]
     server.says(r"worker 2 \(thread\) is ready")
-    clients = {}
-    while len(clients) < 2:
-        client = connect_sync(url)
-        with clients.setdefault(client.recv(), client):
-            pass
-    assert set(clients) == {"worker 1", "worker 2"}
+    with contextlib.ExitStack() as stack:
+        clients: dict[Any, Any] = {}
+        while len(clients) < 2:
+            client = stack.enter_context(connect_sync(url))
+            clients.setdefault(client.recv(), client)
+        clients["worker 1"].send("from one to the other")
+        assert clients["worker 2"].recv(TIMEOUT) == "from one to the other"
     if sys.platform != "win32":
         server.send(signal.SIGHUP)
         server.says("threads cannot load the application anew")

@@ -112,7 +112,9 @@ async def main(arguments: argparse.Namespace) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         call_on(number, stop.set, loop)
     servers = Servers(arguments)
-    options: dict[str, Any] = {"max_size": arguments.max_size}
+    options: dict[str, Any] = {}
+    if arguments.max_size is not None:
+        options["max_size"] = arguments.max_size
     scheme = "ws"
     if arguments.certificate:
         options["ssl"] = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -225,7 +227,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("--certificate", metavar="FILE", help="PEM file, for TLS")
     parser.add_argument("--key", metavar="FILE", help="its key, if it is apart")
     parser.add_argument(
-        "--max-size", type=int, default=2**20, metavar="BYTES", help="of a message"
+        "--max-size", type=int, metavar="BYTES", help="of a message; default: 1 MiB"
     )
     group = parser.add_argument_group("applications")
     group.add_argument(

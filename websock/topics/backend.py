@@ -23,7 +23,6 @@ __all__ = [
     "hub_address",
     "make_backend",
     "register_backend",
-    "use_hub",
 ]
 
 
@@ -140,22 +139,9 @@ def register_backend(scheme: str, factory: Callable[..., Backend]) -> None:
     _factories[scheme] = factory
 
 
-_hub: str | None = None
-
-
-def use_hub(address: str | None) -> None:
-    """Have the topics of this process use a hub by default.
-
-    Args:
-        address: Address of the hub; ``None`` for what the environment says.
-    """
-    global _hub
-    _hub = address
-
-
 def hub_address() -> str | None:
     """Return the address of the hub of this process, if it has one."""
-    return _hub or env_text("WEBSOCK_HUB")
+    return env_text("WEBSOCK_HUB")
 
 
 #: What may be said to the default backend, whether there is a hub or not.

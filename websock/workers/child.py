@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from ..frames import CloseCode
+from ..hub.address import Address
 from .plan import Order, Plan, StartError, describe, loop_factory
 from .serving import Orders, serve_plan
 from .worker import forbid_run
@@ -54,6 +55,8 @@ def main(control: int) -> None:
         'run() must be called under if __name__ == "__main__"'
     )
     status = _work(spec, sock)
+    if spec["hub"] is not None and os.getppid() != spec["parent"]:
+        _remove_hub(spec["hub"])
     sock.close()
     sys.exit(status)
 
@@ -76,6 +79,16 @@ def _mute_signals() -> None:
     # Until there is a loop, it is over at once.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {*numbers, signal.SIGTERM})
+
+
+def _remove_hub(url: str) -> None:
+    """Remove the files of a hub whose process was killed, with its directory."""
+    path = Address.parse(url).path
+    if path is not None:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        with contextlib.suppress(OSError):
+            os.rmdir(os.path.dirname(path))
 
 
 def _read_spec(control: socket.socket) -> bytes:

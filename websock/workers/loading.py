@@ -59,6 +59,8 @@ def load(plan: Plan) -> serve:
         return application
     if context is not None:
         options["ssl"] = context
+    if plan.hub is not None:
+        options.setdefault("topics", plan.hub)
     try:
         return serve(application, port=0, **options)
     except (TypeError, ValueError) as exc:

@@ -52,6 +52,8 @@ class Plan:
         key: File with its key, if it is apart.
         drain: Seconds in which connections are closed at a graceful stop.
         loop: ``"asyncio"`` or ``"uvloop"``.
+        hub: What carries topics, unless the options say that; workers that are
+            processes find it in their environment.
     """
 
     application: Any
@@ -61,6 +63,7 @@ class Plan:
     key: str | None = None
     drain: float = DRAIN
     loop: str = "asyncio"
+    hub: str | None = None
 
     def check(self) -> None:
         """Check what can be checked before there is a worker.

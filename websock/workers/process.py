@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import pickle
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ class ProcessWorker:
         number: Its number.
         packed: Its plan.
         socks: Sockets to listen on.
-        variables: Variables of its environment, besides those of this process.
+        hub: Address of the hub, if there is one; it goes into its environment.
         log_level: Level from which on it logs to standard error; ``None`` leaves that
             to the application.
     """
@@ -91,7 +92,7 @@ class ProcessWorker:
         number: int,
         packed: bytes,
         socks: Sequence[socket.socket],
-        variables: Mapping[str, str],
+        hub: str | None,
         log_level: int | None,
     ) -> None:
         self.number = number
@@ -106,13 +107,15 @@ class ProcessWorker:
                 "main": main_module(),
                 "sockets": [sock.fileno() for sock in socks],
                 "log_level": log_level,
+                "parent": os.getpid(),
+                "hub": hub,
             }
         )
         ours, theirs = socket.socketpair()
         with theirs:
             fds = [theirs.fileno(), *(sock.fileno() for sock in socks)]
             try:
-                self._process = _start(fds, variables)
+                self._process = _start(fds, {} if hub is None else {"WEBSOCK_HUB": hub})
             except BaseException:
                 ours.close()
                 raise
@@ -185,7 +188,7 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _start(fds: Sequence[int], variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def _start(fds: Sequence[int], variables: dict[str, str]) -> subprocess.Popen[bytes]:
     numbers = {getattr(signal, name) for name in _HELD if hasattr(signal, name)}
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)

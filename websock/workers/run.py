@@ -9,12 +9,10 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from ..frames import CloseCode
-from ..hub import Hub
-from ..topics.backend import hub_address, use_hub
 from .listeners import Listeners, address_text
 from .plan import BINDING, DRAIN, Lifespan, Order, Plan, loop_factory
 from .process import ProcessWorker, pack
@@ -23,6 +21,9 @@ from .signals import obey_signals, on_stop
 from .supervisor import Supervisor
 from .thread import ThreadWorker
 from .worker import why_no_run
+
+if TYPE_CHECKING:
+    from ..hub import Hub
 
 __all__ = ["carry_out", "run"]
 
@@ -133,7 +134,6 @@ def carry_out(
     _check_place()
     listeners = Listeners(host, port, spread=bool(workers or threads), **where)
     tell = functools.partial(_tell, plan, started)
-    make_loop = asyncio.new_event_loop  # that of a supervisor has little to do
     main: Callable[[], Coroutine[Any, Any, None]]
     if workers is not None:
         packed = pack(plan)
@@ -143,9 +143,8 @@ def carry_out(
     elif threads is not None:
         main = functools.partial(_with_threads, plan, listeners, threads, tell)
     else:
-        make_loop = loop_factory(plan.loop)
         main = functools.partial(_serve_here, plan, listeners, tell)
-    with asyncio.Runner(loop_factory=make_loop) as runner:
+    with asyncio.Runner(loop_factory=loop_factory(plan.loop)) as runner:
         runner.run(main())
 
 
@@ -186,15 +185,12 @@ async def _with_processes(
     log_level: int | None,
     tell: Started,
 ) -> None:
-    variables: dict[str, str] = {}
+    # The address has a secret in it: no log has it.
+    async with _make_hub() as hub:
 
-    def make(number: int, socks: Sequence[socket.socket]) -> ProcessWorker:
-        return ProcessWorker(number, packed, socks, variables, log_level)
+        def make(number: int, socks: Sequence[socket.socket]) -> ProcessWorker:
+            return ProcessWorker(number, packed, socks, hub.address, log_level)
 
-    async with AsyncExitStack() as stack:
-        if hub_address() is None:
-            hub = await stack.enter_async_context(Hub())
-            variables["WEBSOCK_HUB"] = hub.address
         await _supervise(
             Supervisor(make, listeners, count, drain=plan.drain, started=tell)
         )
@@ -203,19 +199,23 @@ async def _with_processes(
 async def _with_threads(
     plan: Plan, listeners: Listeners, count: int, tell: Started
 ) -> None:
-    def make(number: int, socks: Sequence[socket.socket]) -> ThreadWorker:
-        return ThreadWorker(number, plan, socks)
+    async with _make_hub() as hub:
+        connected = replace(plan, hub=hub.address)
 
-    async with AsyncExitStack() as stack:
-        if hub_address() is None:
-            hub = await stack.enter_async_context(Hub())
-            use_hub(hub.address)
-            stack.callback(use_hub, None)
+        def make(number: int, socks: Sequence[socket.socket]) -> ThreadWorker:
+            return ThreadWorker(number, connected, socks)
+
         await _supervise(
             Supervisor(
                 make, listeners, count, drain=plan.drain, reloads=False, started=tell
             )
         )
+
+
+def _make_hub() -> Hub:
+    from ..hub import Hub  # a server that most programs do not need
+
+    return Hub()
 
 
 async def _supervise(supervisor: Supervisor) -> None:
