@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--output", default="soak")
     command.set_defaults(run=_run_soak)
     command = commands.add_parser("brokers", help="what a broker spends on a message")
-    command.add_argument("--brokers", default="redis,nats", metavar="NAME,...")
+    command.add_argument("--brokers", default="redis,nats,hub", metavar="NAME,...")
     command.add_argument("--python", help="interpreter of the workers")
     command.add_argument("--rounds", type=int, default=3)
     command.add_argument("--seconds", type=float, default=0.7)
