@@ -10,6 +10,7 @@ import asyncio
 import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import quote
 
 from ..asyncio.client import ClientConnection, connect
 from ..listener import Listener
@@ -70,7 +71,7 @@ class HubClient(Listener):
             where = {"host": address.host, "port": address.port}
         self._opened = asyncio.get_running_loop().create_future()
         self._ws = await connect(
-            f"ws://{USER}:{address.secret}@localhost/",
+            f"ws://{USER}:{quote(address.secret, safe='')}@localhost/",
             **where,
             listener=self,
             compression=None,

@@ -290,7 +290,8 @@ class LocalBackend(BrokerBackend):
         except Exception as exc:
             self._fail(exc)
         finally:
-            self._repairing = None
+            if self._repairing is asyncio.current_task():
+                self._repairing = None
 
     def _take_behind(self) -> dict[str, Position]:
         """Return what to ask for: topics of which something was missed."""
