@@ -26,6 +26,7 @@ from . import (
     report,
     rooms,
     soak,
+    workers,
 )
 from .capacity import command as capacity
 from .cases import KINDS, Case, parse_size
@@ -121,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--output", default="soak")
     command.set_defaults(run=_run_soak)
     command = commands.add_parser("brokers", help="what a broker spends on a message")
-    command.add_argument("--brokers", default="redis,nats", metavar="NAME,...")
+    command.add_argument("--brokers", default="redis,nats,hub", metavar="NAME,...")
     command.add_argument("--python", help="interpreter of the workers")
     command.add_argument("--rounds", type=int, default=3)
     command.add_argument("--seconds", type=float, default=0.7)
@@ -139,6 +140,13 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seconds", type=float, default=0.5)
     command.add_argument("--output", default="rooms")
     command.set_defaults(run=_run_rooms)
+    command = commands.add_parser("workers", help="what do more processes bring?")
+    command.add_argument("--workers", type=_numbers, default=[1, 2], metavar="N,...")
+    command.add_argument("--python", help="interpreter of the workers")
+    command.add_argument("--rounds", type=int, default=5)
+    command.add_argument("--seconds", type=float, default=1.5)
+    command.add_argument("--output", default="workers")
+    command.set_defaults(run=_run_workers)
     command = commands.add_parser("kernel", help="the kernel's share of a connection")
     command.add_argument("--connections", type=int, default=kernel.CONNECTIONS)
     command.add_argument("--rounds", type=int, default=3)
@@ -330,6 +338,16 @@ def _run_rooms(options: argparse.Namespace) -> int:
     _publish(options.output, facts, rows, rooms.markdown(facts, rows))
     is_met = all(verdict.is_met for verdict in rooms.judge(rows))
     return 0 if is_met and all(row["correct"] for row in rows) else 1
+
+
+def _run_workers(options: argparse.Namespace) -> int:
+    load.build("ws_load")
+    python = options.python or libraries.default_python()
+    facts = machine.describe(python)
+    rows = workers.run(options.workers, python, options.rounds, options.seconds)
+    text = workers.markdown(facts, rows)
+    _publish(options.output, facts, rows, text)
+    return 0
 
 
 def _run_kernel(options: argparse.Namespace) -> int:

@@ -11,18 +11,21 @@ broker, whose commands for it are more than one.
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import json
+import re
 import select
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import libraries, report
+from . import hub_words, libraries, report
 from .process import (
     BenchError,
     Metered,
@@ -55,10 +58,17 @@ class Broker:
     subscribed: bytes
     """What ends the answer to it, and to what came before."""
     publish: Callable[[bytes], bytes]
-    copy: Callable[[bytes], bytes]
+    copy: Callable[[bytes], bytes | re.Pattern[bytes]]
     """What a subscriber receives for a message."""
     reply: Callable[[int], bytes]
     """What the publisher receives for each message; of the number of copies."""
+    ping: bytes = b"PING\r\n"
+    pong: bytes = b"PONG\r\n"
+    """What ends the answer to it."""
+    url: str = "{name}://127.0.0.1:{port}"
+    """Where workers find it."""
+    package: str = ""
+    """The package that it is a part of, whose version it has."""
 
 
 def _redis_words(*words: bytes) -> bytes:
@@ -93,7 +103,23 @@ NATS = Broker(
     lambda copies: b"",
 )
 
-BROKERS = {broker.name: broker for broker in (REDIS, NATS)}
+HUB = Broker(
+    "hub",
+    sys.executable,
+    lambda port, directory: [str(libraries.SERVERS / "hub.py"), "--port", str(port)],
+    hub_words.HELLO,
+    hub_words.subscribe(),
+    hub_words.SYNCED,
+    hub_words.publish,
+    hub_words.copy,
+    lambda copies: b"",
+    ping=hub_words.sync(),
+    pong=hub_words.SYNCED,
+    url=f"local://:{hub_words.SECRET}@127.0.0.1:{{port}}",
+    package="websock-fast",
+)
+
+BROKERS = {broker.name: broker for broker in (REDIS, NATS, HUB)}
 
 
 def choose(names: str) -> list[Broker]:
@@ -121,7 +147,9 @@ def serving(broker: Broker, core: int) -> Iterator[tuple[Metered, int]]:
     port = free_port()
     with tempfile.TemporaryDirectory() as directory:
         command = [broker.program, *broker.arguments(port, directory)]
-        with running(command, core=core) as process:
+        library = libraries.LIBRARIES["websock"]
+        environment = libraries.python_environment(library, sys.executable)
+        with running(command, core=core, environment=environment) as process:
             wait_for_port(port, process)
             yield process, port
 
@@ -140,7 +168,7 @@ def measure(broker: Broker, subscribers: int, seconds: float) -> dict[str, Any]:
     payload = bytes(range(33, 33 + SIZE % 90)) * (SIZE // 90 + 1)
     payload = payload[:SIZE]
     batch = broker.publish(payload) * AT_ONCE
-    copies = broker.copy(payload) * AT_ONCE
+    copy = broker.copy(payload)
     replies = broker.reply(subscribers) * AT_ONCE
     with (
         serving(broker, choose_cores()[0]) as (process, port),
@@ -151,17 +179,19 @@ def measure(broker: Broker, subscribers: int, seconds: float) -> dict[str, Any]:
             sock.sendall(broker.hello + broker.subscribe)
             _read_until(sock, broker.subscribed)
         publisher = open_.enter_context(_connect(port))
-        publisher.sendall(broker.hello + b"PING\r\n")
-        _read_until(publisher, b"PONG\r\n")
-        wanted = [(sock, copies) for sock in receivers]
-        if replies:
-            wanted.append((publisher, replies))
+        publisher.sendall(broker.hello + broker.ping)
+        _read_until(publisher, broker.pong)
+
+        def wanted() -> list[tuple[socket.socket, _Wanted]]:
+            found = [(sock, _Wanted(copy, AT_ONCE)) for sock in receivers]
+            return [*found, (publisher, _Wanted(replies))] if replies else found
+
         done = 0
         started = time.monotonic()
         before = process.cpu_time()
         while not done or time.monotonic() - started < seconds:
             publisher.sendall(batch)
-            _expect(wanted)
+            _expect(wanted())
             done += AT_ONCE
         cpu = process.cpu_time() - before
         took = time.monotonic() - started
@@ -189,7 +219,7 @@ def measure_workers(broker: Broker, python: str, seconds: float) -> dict[str, An
     """
     core, other = choose_cores()
     with serving(broker, other) as (process, port), contextlib.ExitStack() as stack:
-        url = f"{broker.name}://127.0.0.1:{port}"
+        url = broker.url.format(name=broker.name, port=port)
         workers = [stack.enter_context(_worker(url, python, core)) for _ in range(2)]
         sockets = [stack.enter_context(_connect(port)) for _, port in workers]
         for sock in sockets:
@@ -199,14 +229,14 @@ def measure_workers(broker: Broker, python: str, seconds: float) -> dict[str, An
         subscriber.sendall(_masked(b"subscribe"))
         _read_until(subscriber, _frame(1, b"subscribed"))
         order = _masked(b"publish %d %d" % (BURST, SIZE))
-        copies = _frame(2, bytes(SIZE)) * BURST
+        copy = _frame(2, bytes(SIZE))
         done = 0
         started = time.monotonic()
         metered = [process, *(worker for worker, _ in workers)]
         before = [item.cpu_time() for item in metered]
         while not done or time.monotonic() - started < seconds:
             publisher.sendall(order)
-            _expect([(subscriber, copies)])
+            _expect([(subscriber, _Wanted(copy, BURST))])
             done += BURST
         spent = [
             (item.cpu_time() - then).total * 1e6 / done
@@ -262,7 +292,37 @@ def _read_until(sock: socket.socket, end: bytes) -> None:
         data += more
 
 
-def _expect(wanted: Sequence[tuple[socket.socket, bytes]]) -> None:
+class _Wanted:
+    """What a connection is to receive.
+
+    Args:
+        one: What it is, or what it looks like.
+        count: How many times.
+    """
+
+    def __init__(self, one: bytes | re.Pattern[bytes], count: int = 1) -> None:
+        self._pattern = re.compile(re.escape(one)) if isinstance(one, bytes) else one
+        self._count = count
+        self._data = b""
+
+    def is_all(self, data: bytes) -> bool:
+        """Take what came; return whether nothing is missing.
+
+        Raises:
+            BenchError: When it is something else.
+        """
+        data = self._data + data
+        place = 0
+        while self._count and (found := self._pattern.match(data, place)):
+            place = found.end()
+            self._count -= 1
+        self._data = data[place:]
+        if len(self._data) > (10 * SIZE if self._count else 0):
+            raise BenchError(f"not what was published: {data[place:][:200]!r}")
+        return not self._count
+
+
+def _expect(wanted: Sequence[tuple[socket.socket, _Wanted]]) -> None:
     """Receive what is wanted from each socket, whichever comes first."""
     left = dict(wanted)
     while left:
@@ -271,15 +331,16 @@ def _expect(wanted: Sequence[tuple[socket.socket, bytes]]) -> None:
             raise BenchError(f"{len(left)} connections wait for what never comes")
         for sock in ready:
             data = sock.recv(65536)
-            if not data or not left[sock].startswith(data):
-                raise BenchError(f"not what was published: {data[:200]!r}")
-            left[sock] = left[sock][len(data) :]
-            if not left[sock]:
+            if not data:
+                raise BenchError("the broker closed the connection")
+            if left[sock].is_all(data):
                 del left[sock]
 
 
 def version(broker: Broker) -> str:
     """Return what the program says of its version."""
+    if broker.package:
+        return importlib.metadata.version(broker.package)
     done = subprocess.run(
         [broker.program, "--version"], capture_output=True, text=True, check=False
     )

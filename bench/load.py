@@ -48,7 +48,7 @@ class Loaded:
     memory: tuple[int, int]
 
 
-def drive(case: Case, port: int, server: Metered, *, core: int) -> Loaded:
+def drive(case: Case, port: int, server: Metered, *, core: int | None) -> Loaded:
     """Put the case's load on a server and meter the server meanwhile.
 
     Raises:

@@ -196,12 +196,16 @@ def choose_cores() -> tuple[int, int]:
 
 @contextlib.contextmanager
 def running(
-    command: Sequence[str], *, core: int, environment: Mapping[str, str] | None = None
+    command: Sequence[str],
+    *,
+    core: int | None,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Metered]:
-    """Run a command on one core; stop it and its children at the end."""
+    """Run a command on one core, or on all; stop it and its children at the end."""
 
     def prepare() -> None:
-        os.sched_setaffinity(0, {core})
+        if core is not None:
+            os.sched_setaffinity(0, {core})
         # Ten thousand connections need as many files.
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -31,6 +31,9 @@ PROGRAMS = {
     "docs/howto/nginx.md": {"websock.conf"},
     "docs/migrating/node.md": {"server.mjs", "server.py"},
     "docs/topics.md": {"server.py"},
+    "docs/workers.md": {
+        "Dockerfile", "app.py", "chat.service", "main.py", "with_lifespan.py",
+    },
     "docs/tutorial/chat.md": {"chat.html", "chat.py"},
     "docs/tutorial/client.md": {"client.py", "patient.py"},
     "docs/tutorial/deploy.md": {"live.py"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import signal
 import ssl
@@ -19,6 +20,7 @@ import pytest
 from doc_pages import Folder, blocks, commands, files, free_port, wait_for
 
 import websock
+from websock.__main__ import parse
 from websock.sync.client import connect
 
 pytestmark = [pytest.mark.source, pytest.mark.usefixtures("interruptible")]
@@ -276,6 +278,68 @@ def test_units_of_systemd(tmp_path: Path) -> None:
     said = [line for line in done.stderr.splitlines() if "websock" in line]
     assert done.returncode == 0, done.stderr
     assert said == []
+
+
+def ask_both(folder: Folder) -> None:
+    """Be clients of a server with workers, until it is ended."""
+    with connect(f"ws://localhost:{folder.port}", max_size=2**17) as ws:
+        ws.send("hello")
+        assert ws.recv(TIMEOUT) == "hello"
+
+
+def test_workers(tmp_path: Path) -> None:
+    page = "docs/workers.md"
+    folder = Folder(tmp_path, page)
+    words = command_of(page, "app:handler")
+    assert words[:2] == ["websock", "serve"]
+    port = str(folder.port)
+    with folder.running("-m", *words, "--port", port) as program:
+        ask_both(folder)
+        wait_for("worker 2 ", program)
+        program.process.send_signal(signal.SIGHUP)
+        wait_for("reloaded", program)
+        ask_both(folder)
+    with folder.running("main.py", stop=signal.SIGTERM):
+        ask_both(folder)
+        with connect(f"ws://localhost:{folder.port}") as ws:
+            ws.send("x" * (2**16 + 1))
+            with pytest.raises(websock.ConnectionClosedError):
+                ws.recv(TIMEOUT)
+            assert ws.close_code == 1009
+    words = command_of(page, "with_lifespan:handler")
+    with (
+        folder.running("-m", *words, "--port", port),
+        connect(f"ws://localhost:{port}") as ws,
+    ):
+        assert ws.recv(TIMEOUT) == "tick"
+
+
+def test_service_and_container_of_workers(tmp_path: Path) -> None:
+    """Their commands are those that can be given."""
+    found = files("docs/workers.md")
+    start = re.search(
+        "ExecStart=/usr/bin/python3 -m websock (.*)", found["chat.service"]
+    )
+    assert start is not None
+    container = found["Dockerfile"].splitlines()[-1].removeprefix("CMD ")
+    words = json.loads(container)
+    assert words[:3] == ["python", "-m", "websock"]
+    for arguments in (start[1].split(), words[3:]):
+        parsed = parse(arguments)
+        assert (parsed.what, parsed.port) == ("app:handler", 8765)
+        assert parsed.workers > 1
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed")
+    path = tmp_path / "chat.service"
+    path.write_text(found["chat.service"].replace("/usr/bin/python3", sys.executable))
+    done = subprocess.run(
+        ("systemd-analyze", "verify", "--man=no", path),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+    )
+    said = [line for line in done.stderr.splitlines() if "chat" in line]
+    assert (done.returncode, said) == (0, []), done.stderr
 
 
 def test_server_for_those_from_node(tmp_path: Path) -> None:

@@ -71,8 +71,10 @@ LAYERS: dict[str, int] = {
     "listener": 4,
     "asyncio": 4,
     "events": 4,
+    "hub": 4,
     "sync": 4,
     "topics": 4,
+    "workers": 4,
     "__init__": 5,
     # L5: other libraries, and commands.
     "testing": 5,

@@ -78,6 +78,7 @@ from .typing import (
     Subprotocol,
 )
 from .version import __version__
+from .workers.run import run
 
 __all__ = [
     "BACKEND",
@@ -154,6 +155,7 @@ __all__ = [
     "prepare",
     "resilient",
     "route",
+    "run",
     "serve",
     "unix_connect",
     "unix_route",

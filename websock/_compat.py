@@ -6,6 +6,7 @@ There are three compiled modules and one switch: either every chooser takes its
 - ``WEBSOCK_PURE=1`` takes the pure twins, even where the extensions are there.
 - ``WEBSOCK_REQUIRE_EXT=1`` makes missing extensions an error.
 - ``WEBSOCK_KERNEL=<name>`` picks the variant of the compiled kernels by name.
+- ``WEBSOCK_HUB=<address>`` is where topics that say nothing else find their hub.
 
 An extension that is absent gives the pure twins.  One that is there but cannot be
 loaded raises: falling back quietly would hide a broken installation.
@@ -28,6 +29,11 @@ def env_flag(name: str) -> bool:
 def env_text(name: str) -> str | None:
     """Return the value of an environment variable, ``None`` when empty or unset."""
     return os.environ.get(name, "").strip() or None
+
+
+def child_environment(**more: str) -> dict[str, str]:
+    """Return the environment of this process, with more variables, for a child."""
+    return {**os.environ, **more}
 
 
 def _load_extensions() -> bool:

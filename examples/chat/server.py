@@ -1,7 +1,9 @@
 """A chat with rooms: each room is a topic, and whoever comes back misses nothing.
 
 Open http://localhost:8765/#tea in several windows.  On the command line: another port,
-and the URL of a broker, with which several of these are one chat.
+and the URL of a broker, with which several of these are one chat.  Or on all cores:
+``websock serve server:application --workers 2``; how many are here is then said of the
+same worker.
 """
 
 from __future__ import annotations
@@ -56,8 +58,8 @@ async def chat(ws: ServerConnection) -> None:
         tell(event="leaves", here=len(ws.server.subscribers(room)))
 
 
-async def main(port: int = 8765, broker: str = "memory://") -> None:
-    async with websock.serve(
+def serving(port: int = 8765, broker: str | None = None) -> websock.serve:
+    return websock.serve(
         chat,
         "localhost",
         port,
@@ -66,7 +68,14 @@ async def main(port: int = 8765, broker: str = "memory://") -> None:
         origins=[re.compile(r"http://localhost:\d+"), None],
         max_size=10_000,
         slow_consumer=websock.SlowConsumer("close", max_messages=1000),
-    ) as server:
+    )
+
+
+application = serving()
+
+
+async def main(port: int = 8765, broker: str | None = None) -> None:
+    async with serving(port, broker) as server:
         port = server.sockets[0].getsockname()[1]
         print(f"http://localhost:{port}/", flush=True)
         await server.serve_forever()

@@ -177,6 +177,8 @@ def check_listening(host: Any, port: Any, options: Mapping[str, Any]) -> None:
         ValueError: When one is wrong, or they do not go together.
     """
     for name in options:
+        if name in ("workers", "threads"):
+            raise TypeError(f"serve() serves in this loop: {name} is for websock.run()")
         if name not in OPTIONS:
             raise TypeError(f"serve() got an unexpected keyword argument {name!r}")
     sock = options.get("sock")

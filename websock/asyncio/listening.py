@@ -12,7 +12,7 @@ import os
 import socket
 import stat
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .._stream import (
@@ -113,6 +113,11 @@ class Listening:
             self._bind_unix(self._path)
         else:
             await self._bind_hosts(host, port, family, flags)
+
+    def adopt(self, socks: Iterable[socket.socket]) -> None:
+        """Take sockets that others have bound, instead of ``bind()``."""
+        for sock in socks:
+            self._add(sock)
 
     def _add(self, sock: socket.socket) -> None:
         sock.setblocking(False)

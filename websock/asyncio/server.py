@@ -9,6 +9,7 @@ import inspect
 import logging
 import math
 import re
+import socket
 from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -128,7 +129,7 @@ class Server:
         self.admission: Admission | None = make_admission(
             most, most_per_address, self.logger, is_plain
         )
-        self.topics = Topics() if topics is None else topics
+        self.topics = Topics("memory://") if topics is None else topics
         self.topics.start_in(self.loop)
         self.all_connections: set[ServerConnection] = set()
         self.handler_tasks: set[asyncio.Task[None]] = set()
@@ -551,7 +552,8 @@ class serve:
             address all have, and for Unix sockets, where there is none.
         topics: What carries what is published: ``"memory://"`` for this process alone;
             the URL of a broker, ``"redis://..."`` or ``"nats://..."``; or a
-            :class:`~websock.topics.Topics`, which says more.
+            :class:`~websock.topics.Topics`, which says more.  By default it is the hub
+            of the program's workers, and this process alone where there is none.
         **kwargs: Other arguments of ``loop.create_server()``: ``ssl``, ``sock``,
             ``family``, ``backlog``, ``reuse_port``, ``start_serving`` ...
 
@@ -594,7 +596,7 @@ class serve:
         max_control_rate: int | None = MAX_CONTROL_RATE,
         max_connections: int | None = None,
         max_connections_per_address: int | None = None,
-        topics: Topics | str = "memory://",
+        topics: Topics | str | None = None,
         **kwargs: Any,
     ) -> None:
         if subprotocols is not None:
@@ -634,7 +636,7 @@ class serve:
         check_listening(host, port, kwargs)
 
         if not isinstance(topics, Topics):
-            if not isinstance(topics, str):
+            if topics is not None and not isinstance(topics, str):
                 raise TypeError(
                     f"topics must be a URL or Topics, not {type(topics).__name__}"
                 )
@@ -713,25 +715,47 @@ class serve:
             listening: The listening sockets, or what stands for them.
         """
         topics = self._topics
-        if isinstance(topics, str):
+        if not isinstance(topics, Topics):
             topics = Topics(topics)  # each server has its own
         server = Server(self._handler, listening, topics=topics, **self._settings)
         return server, self._factory
 
     async def _serve(self) -> Server:
+        return await self._make(None, self._start_serving)
+
+    async def on_sockets(self, socks: Iterable[socket.socket]) -> Server:
+        """Make the server on sockets that were bound before; it does not accept yet.
+
+        Where to listen was said by whoever made the sockets: what ``serve()`` was
+        told about it is passed over.
+
+        Args:
+            socks: The sockets; the server closes them.
+        """
+        return await self._make(socks, False)
+
+    async def _make(
+        self, socks: Iterable[socket.socket] | None, start_serving: bool
+    ) -> Server:
         loop = asyncio.get_running_loop()
+        kwargs = self._kwargs
+        if socks is not None:
+            kwargs = {**kwargs, **dict.fromkeys(("host", "port", "sock", "path"))}
         listening = Listening(
             loop,
             self._factory,
             own_sockets=can_own_sockets(loop),
-            **self._kwargs,
+            **kwargs,
         )
-        await listening.bind()
+        if socks is None:
+            await listening.bind()
+        else:
+            listening.adopt(socks)
         server, _ = self.make_server(listening)
         try:
             await server.topics.start()
             server.has_topics = True
-            if self._start_serving:
+            if start_serving:
                 await listening.start(server)
         except BaseException:
             listening.close()

@@ -15,10 +15,10 @@ from collections.abc import AsyncIterator
 from typing import Any, BinaryIO
 
 from ..asyncio.client import ClientConnection, connect
+from ..asyncio.interrupts import call_on
 from ..exceptions import ConnectionClosed, InvalidStatus
 from ..frames import CloseCode
 from ..typing import Data
-from .interrupts import call_on
 from .terminal import Terminal, printable
 
 __all__ = ["add_command"]

@@ -1,22 +1,33 @@
-"""``python -m websock serve``: small servers to try clients with."""
+"""``python -m websock serve``: an application, or small servers to try clients with."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import logging
+import os
 import signal
+import socket
 import ssl
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from ..asyncio.client import connect
+from ..asyncio.interrupts import call_on
 from ..asyncio.server import Server, ServerConnection, broadcast, serve, unix_serve
 from ..exceptions import ConnectionClosed, WebSocketException
 from ..frames import CloseCode
-from .interrupts import call_on
+from ..workers.child import FAILED, configure_logging
+from ..workers.listeners import address_text
+from ..workers.plan import DRAIN, LOOPS, Plan, StartError
+from ..workers.run import carry_out
 from .terminal import printable
 
 __all__ = ["add_command"]
+
+SMALL = ("echo", "broadcast", "relay")
 
 
 def say(text: str) -> None:
@@ -101,7 +112,9 @@ async def main(arguments: argparse.Namespace) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         call_on(number, stop.set, loop)
     servers = Servers(arguments)
-    options: dict[str, Any] = {"max_size": arguments.max_size}
+    options: dict[str, Any] = {}
+    if arguments.max_size is not None:
+        options["max_size"] = arguments.max_size
     scheme = "ws"
     if arguments.certificate:
         options["ssl"] = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -113,40 +126,96 @@ async def main(arguments: argparse.Namespace) -> None:
         serving = serve(servers.handler, arguments.host, arguments.port, **options)
     async with serving as servers.server:
         for sock in servers.server.sockets:
-            address = sock.getsockname()
-            if isinstance(address, tuple):
-                host = f"[{address[0]}]" if ":" in address[0] else address[0]
-                say(f"{arguments.what} at {scheme}://{host}:{address[1]}")
-            else:
-                say(f"{arguments.what} at {address}")
+            say(f"{arguments.what} at {address_text(sock, scheme)}")
         await stop.wait()
         say("closing")
 
 
+def run_application(arguments: argparse.Namespace) -> None:
+    """Serve an application of the user's, in as many workers as were asked for."""
+    level = logging.WARNING if arguments.quiet else logging.INFO
+    configure_logging(level)
+    if not sys.flags.safe_path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    plan = Plan(
+        arguments.what,
+        {} if arguments.max_size is None else {"max_size": arguments.max_size},
+        lifespan=arguments.lifespan,
+        certificate=arguments.certificate,
+        key=arguments.key,
+        drain=arguments.drain,
+        loop=arguments.loop,
+    )
+    scheme = "wss" if arguments.certificate else "ws"
+
+    def started(socks: Sequence[socket.socket]) -> None:
+        for sock in socks:
+            say(f"{arguments.what} at {address_text(sock, scheme)}")
+
+    host: str | None = arguments.host
+    port: int | None = arguments.port
+    if arguments.unix:
+        host = port = None
+    counts = arguments.workers, arguments.threads
+    where = {"path": arguments.unix}
+    carry_out(plan, host, port, where, *counts, log_level=level, started=started)
+
+
 def run(arguments: argparse.Namespace) -> None:
     """Carry out the command."""
+    error = arguments.parser.error
+    is_small = arguments.what in SMALL
     if arguments.what == "relay" and not arguments.target:
-        arguments.parser.error("relay needs the URL of the server behind it")
+        error("relay needs the URL of the server behind it")
     if arguments.what != "relay" and arguments.target:
-        arguments.parser.error(f"{arguments.what} takes no URL")
-    try:
-        asyncio.run(main(arguments))
-    except KeyboardInterrupt:
-        pass
-    except (OSError, ValueError) as exc:
-        print(f"websock: {exc}", file=sys.stderr)
-        sys.exit(1)
+        error(f"{arguments.what} takes no URL")
+    if is_small and (arguments.workers or arguments.threads or arguments.lifespan):
+        error("--workers, --threads and --lifespan are for an application")
+    status = 0
+    with contextlib.suppress(KeyboardInterrupt):
+        try:
+            if is_small:
+                asyncio.run(main(arguments))
+            else:
+                run_application(arguments)
+        except (NotImplementedError, OSError, ValueError) as exc:
+            print(f"websock: {exc}", file=sys.stderr)
+            status = 1
+        except StartError as exc:
+            print(f"websock: {exc}", file=sys.stderr)
+            status = FAILED
+    sys.exit(status)
+
+
+def what(text: str) -> str:
+    """Return what to serve, if it can be that.
+
+    Raises:
+        argparse.ArgumentTypeError: When it cannot.
+    """
+    if text not in SMALL and not all(text.partition(":")):
+        choices = ", ".join(SMALL)
+        raise argparse.ArgumentTypeError(
+            f"invalid choice: {text!r} (choose from {choices}, or MODULE:NAME)"
+        )
+    return text
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the command line."""
     parser = commands.add_parser(
         "serve",
-        help="run a small server: echo, broadcast or relay",
-        description="echo sends each message back, broadcast sends it to everybody "
-        "else, relay passes everything on to another server. Ctrl-C closes with 1001.",
+        help="run a server: an application, or echo, broadcast or relay",
+        description="MODULE:NAME is a handler, a listener, or what serve() or route() "
+        "returned. Small servers to try clients with: echo sends each message back, "
+        "broadcast sends it to everybody else, relay passes everything on to another "
+        "server. Ctrl-C closes with 1001.",
+        epilog="Signals: TERM closes connections over --drain seconds, INT and QUIT at "
+        "once. With --workers, HUP replaces all workers without refusing a "
+        "connection, TTIN and TTOU start and stop one. "
+        "Exit status: 3 when the application cannot be loaded.",
     )
-    parser.add_argument("what", choices=("echo", "broadcast", "relay"))
+    parser.add_argument("what", type=what, metavar="{MODULE:NAME,echo,broadcast,relay}")
     parser.add_argument(
         "target", nargs="?", metavar="URL", help="the server behind a relay"
     )
@@ -158,7 +227,25 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument("--certificate", metavar="FILE", help="PEM file, for TLS")
     parser.add_argument("--key", metavar="FILE", help="its key, if it is apart")
     parser.add_argument(
-        "--max-size", type=int, default=2**20, metavar="BYTES", help="of a message"
+        "--max-size", type=int, metavar="BYTES", help="of a message; default: 1 MiB"
     )
+    group = parser.add_argument_group("applications")
+    group.add_argument(
+        "--workers", type=int, metavar="N", help="serve in so many processes"
+    )
+    group.add_argument("--threads", type=int, metavar="N", help="or in so many threads")
+    group.add_argument(
+        "--drain",
+        type=float,
+        default=DRAIN,
+        metavar="SECONDS",
+        help="in which connections are closed; default: %(default)g",
+    )
+    group.add_argument(
+        "--lifespan",
+        metavar="MODULE:NAME",
+        help="context manager around each server, which it is called with",
+    )
+    group.add_argument("--loop", choices=LOOPS, default=LOOPS[0], help="event loop")
     parser.add_argument("--quiet", action="store_true", help="say less")
     parser.set_defaults(run=run, parser=parser)

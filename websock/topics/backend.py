@@ -8,13 +8,22 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 from urllib.parse import urlsplit
 
+from .._compat import env_text
 from ..prepared import PreparedMessage
 from ..typing import LoggerLike
 from .errors import BrokerError
 from .gaps import Gap
 from .history import Kept, Position
 
-__all__ = ["Backend", "Deliver", "Hub", "make_backend", "register_backend"]
+__all__ = [
+    "Backend",
+    "Deliver",
+    "Hub",
+    "default_backend",
+    "hub_address",
+    "make_backend",
+    "register_backend",
+]
 
 
 class Deliver(Protocol):
@@ -110,6 +119,7 @@ class Backend:
 
 #: Where the backends of this library are; they are imported when they are asked for.
 _MODULES = {
+    "local": "local",
     "memory": "memory",
     "nats": "nats",
     "redis": "redis",
@@ -127,6 +137,33 @@ def register_backend(scheme: str, factory: Callable[..., Backend]) -> None:
         factory: Called with the URL, and with the options given to ``Topics``.
     """
     _factories[scheme] = factory
+
+
+def hub_address() -> str | None:
+    """Return the address of the hub of this process, if it has one."""
+    return env_text("WEBSOCK_HUB")
+
+
+#: What may be said to the default backend, whether there is a hub or not.
+_HUB_OPTIONS = frozenset(("max_pending", "max_pending_bytes", "prefix", "timeout"))
+
+
+def default_backend(**options: Any) -> Backend:
+    """Make the backend of a program that does not choose one.
+
+    In a worker it is the hub that all of them have in common, where its first topics
+    are those of the first topics of the others, and so on.
+
+    Raises:
+        TypeError: When an option is unknown.
+        ValueError: When an option has a wrong value.
+    """
+    unknown = sorted(options.keys() - _HUB_OPTIONS)
+    if unknown:
+        raise TypeError(f"unexpected keyword arguments: {', '.join(unknown)}")
+    if hub_address() is None:
+        return make_backend("memory://")
+    return make_backend("local://", **{"prefix": None, **options})
 
 
 def make_backend(url: str, **options: Any) -> Backend:

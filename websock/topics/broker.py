@@ -21,7 +21,7 @@ import ssl as ssl_module
 import struct
 import sys
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from time import monotonic
 from typing import ClassVar, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
@@ -539,6 +539,20 @@ class BrokerBackend(Backend):
         if self._log.allows():
             self.hub.logger.warning("messages did not arrive here: %s", gap)
         self.hub.lost(gap)
+
+    def compare(self, counts: Mapping[str, Position | None]) -> None:
+        """Tell what is missing up to the last positions, by the broker's count."""
+        for topic, count in counts.items():
+            before = self.numbers.reached(topic)
+            if count is None or before is None:
+                continue
+            if before.epoch == count.epoch and before.number >= count.number:
+                continue
+            self.numbers.note(topic, *count)
+            if before.epoch == count.epoch:
+                self.tell(Gap(topic, count.epoch, before.number + 1, count.number))
+            else:
+                self.tell(Gap(topic, before.epoch, before.number + 1, None))
 
     # -- subscribing -------------------------------------------------------------------
 

@@ -77,6 +77,11 @@ class Numbers:
             return Gap(topic, source, before[1] + 1, number - 1)
         return None
 
+    def reached(self, topic: str) -> Position | None:
+        """Return the last position of a topic; with one source each."""
+        last = self._last.get((topic, ""))
+        return None if last is None else Position(*last)
+
     def tracked(self) -> dict[str, Position]:
         """Return the last position of each topic; with one source each."""
         return {topic: Position(*last) for (topic, _), last in self._last.items()}

@@ -132,15 +132,25 @@ class History:
 
     def add(self, topic: str, message: PreparedMessage) -> Position:
         """Number a message, and keep it if messages are kept."""
+        place = self.count(topic)
+        if self.length:
+            self.keep(topic, message, self.length)
+        return place
+
+    def count(self, topic: str) -> Position:
+        """Number a message."""
         log = self._logs.get(topic)
         if log is None:
             log = self._begin(topic)
         else:
             self._logs.move_to_end(topic)
         log.number += 1
-        if self.length:
-            self._keep(log, message)
         return Position(log.epoch, log.number)
+
+    def reached(self, topic: str) -> Position | None:
+        """Return the position of the last message of a topic, if it is counted."""
+        log = self._logs.get(topic)
+        return None if log is None else Position(log.epoch, log.number)
 
     def _begin(self, topic: str) -> _Log:
         if len(self._logs) >= self.max_topics:
@@ -151,13 +161,21 @@ class History:
         log = self._logs[topic] = _Log(f"{self._epoch}-{self._epochs:x}")
         return log
 
-    def _keep(self, log: _Log, message: PreparedMessage) -> None:
+    def keep(self, topic: str, message: PreparedMessage, length: int) -> None:
+        """Keep the message of a topic that was counted last.
+
+        Args:
+            topic: Topic.
+            message: Message.
+            length: Messages of this topic to keep.
+        """
+        log = self._logs[topic]
         if log.kept is None:
             log.kept = deque()
         self._stamp += 1
         log.kept.append((log.number, self._stamp, message))
         self.size += len(message.payload)
-        if len(log.kept) > self.length:
+        while len(log.kept) > length:
             self._drop(log)
         if self.size > self.max_bytes:
             self._make_room()

@@ -22,7 +22,6 @@ from redis.exceptions import NoScriptError, RedisError
 
 from .broker import BrokerBackend, Outgoing, decode, encode
 from .errors import BrokerError
-from .gaps import Gap
 from .history import Kept, Position, select
 from .pattern import is_pattern
 
@@ -260,19 +259,7 @@ class RedisBackend(BrokerBackend):
         for _, item, data in kept:
             # Numbers that are missing in front of it are told there.
             self._take(item.topic, decode(data))
-        counts = await self._counts(list(reached))
-        now = self.numbers.tracked()
-        for topic, count in counts.items():
-            before = now.get(topic)
-            if count is None or before is None:
-                continue
-            if before.epoch == count.epoch and before.number >= count.number:
-                continue
-            self.numbers.note(topic, *count)
-            if before.epoch == count.epoch:
-                self.tell(Gap(topic, count.epoch, before.number + 1, count.number))
-            else:
-                self.tell(Gap(topic, before.epoch, before.number + 1, None))
+        self.compare(await self._counts(list(reached)))
 
     async def _counts(self, topics: list[str]) -> dict[str, Position | None]:
         pipeline = self._client.pipeline(transaction=False)

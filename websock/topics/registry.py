@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ..asyncio.connection import send_prepared_to_many
 from ..prepared import PreparedMessage, prepare
 from ..typing import DataLike, LoggerLike
-from .backend import Backend, Hub, make_backend
+from .backend import Backend, Hub, default_backend, make_backend
 from .errors import BrokerError, TopicLimitError
 from .gaps import Gap
 from .history import History, Kept, Position, Since, envelope, positions
@@ -97,7 +97,10 @@ class Topics:
 
     Args:
         backend: URL of what carries messages between processes: ``"memory://"`` for
-            nothing, ``"redis://..."``, ``"nats://..."``; or a :class:`Backend`.
+            nothing, ``"local://"`` for the hub of this machine's workers,
+            ``"redis://..."``, ``"nats://..."``; or a :class:`Backend`.  By default it
+            is the hub in a process that has one, by the environment variable
+            ``WEBSOCK_HUB``, and else nothing.
         history: Messages of each topic to keep for those who come late.
         history_bytes: Bytes of messages to keep of all topics together, and with a
             broker of a message above which it is not kept.
@@ -118,7 +121,7 @@ class Topics:
 
     def __init__(
         self,
-        backend: str | Backend = "memory://",
+        backend: str | Backend | None = None,
         *,
         history: int = 0,
         history_bytes: int = 16 * 1024 * 1024,
@@ -140,7 +143,9 @@ class Topics:
         ):
             if value < least:
                 raise ValueError(f"{name} must be at least {least}, not {value}")
-        if isinstance(backend, str):
+        if backend is None:
+            backend = default_backend(**options)
+        elif isinstance(backend, str):
             backend = make_backend(backend, **options)
         elif not isinstance(backend, Backend):
             raise TypeError(
