@@ -62,9 +62,11 @@ def files(page: str) -> dict[str, str]:
 def commands(block: Block) -> list[str]:
     """Return the commands of a console example.
 
-    What follows a prompt is one; without any prompt every line is.
+    What follows a prompt is one; without any prompt every line is.  A backslash at the
+    end of a line continues it.
     """
-    lines = [line for line in block.text.splitlines() if line.strip()]
+    text = re.sub(r"\\\n\s*", "", block.text)
+    lines = [line for line in text.splitlines() if line.strip()]
     prompted = [line[2:] for line in lines if line.startswith("$ ")]
     return [re.sub(r"\s{2,}#.*", "", line).strip() for line in prompted or lines]
 

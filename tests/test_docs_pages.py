@@ -30,6 +30,7 @@ PROGRAMS = {
     "docs/howto/fastapi.md": {"app.py", "two_ports.py"},
     "docs/howto/nginx.md": {"websock.conf"},
     "docs/migrating/node.md": {"server.mjs", "server.py"},
+    "docs/restart.md": {"keeper.py", "server.py"},
     "docs/topics.md": {"server.py"},
     "docs/workers.md": {
         "Dockerfile", "app.py", "chat.service", "main.py", "with_lifespan.py",

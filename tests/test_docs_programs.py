@@ -241,6 +241,40 @@ def test_deployment(tmp_path: Path) -> None:
     assert "COPY server.py ." in container
 
 
+def test_restart(tmp_path: Path) -> None:
+    """Another process serves; whoever was connected is told, and connects again."""
+    folder = Folder(tmp_path, "docs/restart.md")
+    keeper = subprocess.Popen(
+        (sys.executable, "keeper.py"),
+        cwd=tmp_path,
+        env=folder.environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert keeper.stdin is not None and keeper.stdout is not None
+    url = f"ws://localhost:{folder.port}"
+    try:
+        for _ in range(2):
+            assert keeper.stdout.readline() == "server: serving\n"
+            with connect(url, open_timeout=TIMEOUT) as ws:
+                ws.send("hello")
+                assert ws.recv(TIMEOUT) == "hello"
+                keeper.stdin.write("\n")
+                keeper.stdin.flush()
+                with pytest.raises(websock.ConnectionClosedError):
+                    ws.recv(TIMEOUT)
+                assert ws.close_code == 1012
+        assert keeper.stdout.readline() == "server: serving\n"
+        keeper.stdin.close()
+        assert keeper.wait(TIMEOUT) == 0
+    finally:
+        keeper.kill()
+        keeper.wait()
+        keeper.stdin.close()
+        keeper.stdout.close()
+
+
 def test_socket_of_systemd(tmp_path: Path) -> None:
     if shutil.which("systemd-socket-activate") is None:
         pytest.skip("systemd-socket-activate is not installed")
