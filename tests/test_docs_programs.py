@@ -47,6 +47,18 @@ def output_of(page: str, command: str) -> list[str]:
     raise AssertionError(f"{page} has no {command}")
 
 
+def test_topics(tmp_path: Path) -> None:
+    """Without arguments; tests/brokers has it on brokers."""
+    folder = Folder(tmp_path, "docs/topics.md")
+    url = f"ws://localhost:{folder.port}"
+    with folder.running("server.py"), connect(url) as ann, connect(url) as bob:
+        for ws in (ann, bob):
+            assert ws.recv(TIMEOUT) == "welcome"
+        ann.send("hello")
+        for ws in (ann, bob):
+            assert ws.recv(TIMEOUT) == "hello"
+
+
 def test_first_server_and_client(tmp_path: Path) -> None:
     folder = Folder(tmp_path, f"{TUTORIAL}first-server.md", f"{TUTORIAL}client.md")
     with folder.running("server.py") as server:

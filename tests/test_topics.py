@@ -534,13 +534,20 @@ def test_wrong_arguments(run: Run) -> None:
         ({"max_subscriptions": 0}, "max_subscriptions must be at least 1, not 0"),
         ({"backend": "memory://x"}, "takes no address"),
         ({"backend": "ftp://user:secret@x"}, "no backend for scheme 'ftp': there are"),
+        ({"backend": "FTP://user:secret@x"}, "no backend for scheme 'ftp': there are"),
+        ({"backend": "user:secret@x"}, "begins with its scheme, as in redis://localho"),
+        ({"backend": "redis:/secret"}, "no backend is named: a URL begins with its s"),
+        ({"backend": ""}, "there are .*memory, nats, redis"),
     ):
         with pytest.raises(ValueError, match=text) as caught:
             Topics(**wrong)  # type: ignore[arg-type]
         assert "secret" not in str(caught.value)
     with pytest.raises(TypeError, match="URL or a Backend, not int"):
         Topics(1)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="unexpected keyword"):
+    with pytest.raises(
+        TypeError,
+        match=r"^Topics\(\) got an .* 'unknown': memory:// has no such option",
+    ):
         Topics(unknown=1)
     with pytest.raises(TypeError, match="topics must be a URL or Topics, not int"):
         websock.serve(handler, port=0, topics=1)  # type: ignore[arg-type]

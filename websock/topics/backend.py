@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
-from urllib.parse import urlsplit
 
 from .._compat import env_text
 from ..prepared import PreparedMessage
@@ -171,13 +171,20 @@ def make_backend(url: str, **options: Any) -> Backend:
 
     Raises:
         BrokerError: When a package that it needs is not installed.
+        TypeError: When it has no such option.
         ValueError: When no backend has this scheme.
     """
-    scheme = urlsplit(url).scheme
+    scheme, separator, _ = url.partition("://")
+    scheme = scheme.lower()
     if scheme not in _factories:
+        # The URL is not shown: it may have a password.
+        known = ", ".join(sorted({*_MODULES, *_factories}))
+        if not separator:
+            raise ValueError(
+                "no backend is named: a URL begins with its scheme, as in "
+                f"redis://localhost:6379; there are {known}"
+            )
         if scheme not in _MODULES:
-            # The URL is not shown: it may have a password.
-            known = ", ".join(sorted({*_MODULES, *_factories}))
             raise ValueError(f"no backend for scheme {scheme!r}: there are {known}")
         name = _MODULES[scheme]
         try:
@@ -188,4 +195,14 @@ def make_backend(url: str, **options: Any) -> Backend:
                 f"pip install websock-fast[{name}] ({exc})"
             ) from exc
         _factories[scheme] = module.make
-    return _factories[scheme](url, **options)
+    try:
+        return _factories[scheme](url, **options)
+    except TypeError as exc:
+        # It names a function that people have not called.
+        found = re.search(r"unexpected keyword argument '(\w+)'", str(exc))
+        if found is None or found[1] not in options:
+            raise
+        raise TypeError(
+            f"Topics() got an unexpected keyword argument {found[1]!r}: {scheme}:// "
+            "has no such option"
+        ) from exc
