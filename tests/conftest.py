@@ -37,6 +37,12 @@ def impl(request: pytest.FixtureRequest) -> Impl:
     return backend
 
 
+@pytest.fixture(scope="session")
+def full(request: pytest.FixtureRequest) -> bool:
+    """Whether attacks have their full size; otherwise a part shows the same."""
+    return bool(request.config.getoption("--every-api"))
+
+
 @pytest.fixture
 def interruptible() -> Iterator[None]:
     """Children can be interrupted, also when this process ignores SIGINT.

@@ -2,8 +2,9 @@
 
 What is defended against, and where:
 
-* a message in a million fragments, empty or of one byte: ``test_million_fragments``,
-  ``test_fragments_of_one_byte``; the limit itself: ``test_fragment_limits``;
+* a message in a million fragments, empty or of one byte: ``test_million_fragments``
+  (with --every-api), ``test_thousands_of_fragments``, ``test_fragments_of_one_byte``; the
+  limit itself: ``test_fragment_limits``;
 * pings, with a peer that reads and one that does not: ``test_flood_of_pings``,
   ``test_flood_of_pings_nobody_reads_the_pongs_of``; pongs: ``test_flood_of_pongs``; the
   limit on both: ``test_control_rate``;
@@ -53,8 +54,8 @@ from websock.listener import Listener
 
 victim = victim_fixture(*SERVERS, *CLIENTS)
 
-# What takes long is done with one API each time.
-long = victim_fixture(*SERVERS, *CLIENTS, core=("coroutine",))
+# What takes long.
+long = victim_fixture(*SERVERS, *CLIENTS, core=())
 
 OURS = ["coroutine", "listener", "events", "sync", "client", "client-sync"]
 
@@ -86,19 +87,31 @@ def test_million_fragments(long: Victim) -> None:
         peer.ends(1009, "too many fragments: limit 131072 in a message")
 
 
+THOUSANDS = 10_000
+thousands = victim_fixture("coroutine", core=("coroutine",), max_fragments=THOUSANDS)
+
+
+def test_thousands_of_fragments(thousands: Victim) -> None:
+    """The same, smaller: what is kept of them is little, and goes with them."""
+    with thousands.attack(memory=1_000_000) as peer:
+        peer.send(peer.frame(TEXT, fin=False))
+        peer.send(peer.frame(CONT, fin=False) * 2 * THOUSANDS)
+        peer.ends(1009, f"too many fragments: limit {THOUSANDS} in a message")
+
+
 endless = victim_fixture("coroutine", "sync", core=("coroutine",), max_fragments=None)
-MANY = 40_000
 
 
-def test_fragments_of_one_byte(endless: Victim) -> None:
+def test_fragments_of_one_byte(endless: Victim, full: bool) -> None:
     """They cost their bytes: 40,000 of them are a message of 40,000 bytes."""
-    with endless.attack(memory=1_000_000) as peer:
+    times = 4 if full else 1
+    with endless.attack(memory=400_000 + 150_000 * times) as peer:
         peer.send(peer.frame(BINARY, fin=False))
         many = peer.frame(CONT, b"x", fin=False) * 10_000
-        for _ in range(MANY // 10_000):
+        for _ in range(times):
             peer.send(many)
         peer.send(peer.frame(CONT))
-        assert peer.read() == (BINARY, b"x" * MANY)
+        assert peer.read() == (BINARY, b"x" * 10_000 * times)
 
 
 # -- pings and pongs -------------------------------------------------------------------
@@ -214,10 +227,10 @@ def test_one_pong_waits() -> None:
 # -- messages --------------------------------------------------------------------------
 
 
-def test_flood_of_empty_messages(victim: Victim) -> None:
+def test_flood_of_empty_messages(victim: Victim, full: bool) -> None:
     with victim.attack(memory=12_000_000) as peer:
         data = peer.frame(BINARY) * 1000
-        for _ in range(10):
+        for _ in range(10 if full else 3):
             peer.send(data)
             for _ in range(1000):
                 assert peer.read() == (BINARY, b"")
@@ -242,7 +255,8 @@ def test_queue_without_a_number(payload: bytes) -> None:
             address = server.sockets[0].getsockname()
             _, writer = await asyncio.open_connection(*address)
             peer = Maker(True)
-            writer.write(request() + peer.frame(BINARY, payload) * 50_000)
+            # They fill the queue many times.
+            writer.write(request() + peer.frame(BINARY, payload) * 10_000)
             ws = await opened
             before = -1
             while ws.queued != before or not before:
@@ -488,12 +502,16 @@ def test_reading_a_message_in_little_pieces() -> None:
     assert spent[1] < spent[0] + 1.5
 
 
-def test_others_are_served() -> None:
+def test_others_are_served(full: bool) -> None:
     """One connection that sends all it can does not keep the loop for long."""
     gaps: list[float] = []
 
     async def main() -> None:
-        async with serve(Echo, LOOPBACK, 0) as server:
+        # Sockets that are accepted have the sizes of the one that listens.
+        listening = socket.create_server((LOOPBACK, 0))
+        if not full:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        async with serve(Echo, sock=listening) as server:
             loop = asyncio.get_running_loop()
             address = server.sockets[0].getsockname()
             stop = threading.Event()

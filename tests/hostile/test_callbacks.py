@@ -33,7 +33,7 @@ import sys
 import websock
 from websock.asyncio.server import serve
 
-NUMBER, EXTRA = map(int, sys.argv[1:])
+NUMBER = EXTRA = 0
 
 
 class Client(websock.Listener):
@@ -73,8 +73,11 @@ async def main():
     assert messages.count(b"p" * 2000) == EXTRA
 
 
-asyncio.run(main())
-gc.collect()  # the guards are looked at when memory is freed
+for argument in sys.argv[1:]:
+    print(argument)
+    NUMBER, EXTRA = map(int, argument.split())
+    asyncio.run(main())
+    gc.collect()  # the guards are looked at when memory is freed
 print("done")
 """
 
@@ -84,12 +87,13 @@ print("done")
 ENDS = """
 import asyncio
 import gc
+import logging
 import sys
 
 import websock
 from websock.asyncio.server import serve
 
-WHERE, HOW = sys.argv[1:]
+WHERE = HOW = ""
 tasks = []
 
 
@@ -169,16 +173,24 @@ async def main():
             assert await good.recv() == "still there?"
         await good.close()
         await asyncio.gather(*tasks)
+        tasks.clear()
 
 
-asyncio.run(main())
-gc.collect()
+for argument in sys.argv[1:]:
+    print(argument)
+    WHERE, HOW = argument.split()
+    logging.disable(logging.CRITICAL if HOW == "error" else logging.NOTSET)
+    asyncio.run(main())
+    gc.collect()
 print("done")
 """
 
 
-def guarded(program: str, *arguments: str) -> str:
-    """Run a program with guards around each block of memory; return what it prints."""
+def guarded(program: str, *arguments: str) -> None:
+    """Run a program with guards around each block of memory.
+
+    It does the same once for each argument, and says so: a new process costs more.
+    """
     done = subprocess.run(
         [sys.executable, "-P", "-c", program, *arguments],
         env={**os.environ, "PYTHONMALLOC": "debug"},
@@ -186,29 +198,40 @@ def guarded(program: str, *arguments: str) -> str:
         text=True,
         timeout=120,
     )
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert done.stdout.splitlines() == [*arguments, "done"]
 
 
-@pytest.mark.parametrize("extra", [1, 32])
-@pytest.mark.parametrize("number", [25, 500])
-def test_sending_when_told_to_pause(number: int, extra: int) -> None:
+def alone_or_together(cases: list[str]) -> Any:
+    """Give a test all cases for one process, and each alone with --every-api."""
+    alone = [pytest.param([case], marks=pytest.mark.every_api) for case in cases]
+    return pytest.mark.parametrize(
+        "cases",
+        [cases, *alone],
+        ids=["together", *(c.replace(" ", "-") for c in cases)],
+    )
+
+
+@alone_or_together(["25 1", "25 32", "500 1", "500 32"])
+def test_sending_when_told_to_pause(cases: list[str]) -> None:
     """Nothing is lost, and nothing is written where it does not belong.
 
     Few messages are given to the system when the callback that sends them is over; of
     many, some before.
     """
-    assert guarded(SENDS_WHEN_TOLD, str(number), str(extra)) == "done\n"
+    guarded(SENDS_WHEN_TOLD, *cases)
 
 
-@pytest.mark.parametrize("how", ["abort", "close", "drop", "error", "pause"])
-@pytest.mark.parametrize("where", ["message", "ping", "pong"])
-def test_ending_what_is_being_read(where: str, how: str) -> None:
+@alone_or_together(
+    [
+        f"{where} {how}"
+        for where in ("message", "ping", "pong")
+        for how in ("abort", "close", "drop", "error", "pause")
+    ]
+)
+def test_ending_what_is_being_read(cases: list[str]) -> None:
     """Nothing is used that is gone, and others are served."""
-    program = ENDS.replace("REQUEST", repr(request()), 1)
-    if how == "error":
-        program = "import logging\nlogging.disable()\n" + program
-    assert guarded(program, where, how) == "done\n"
+    guarded(ENDS.replace("REQUEST", repr(request()), 1), *cases)
 
 
 @pytest.mark.parametrize("kind", [set, list])
