@@ -1,10 +1,10 @@
-"""Topics beside what other libraries have for it: in one process, and in two on Redis.
+"""Topics beside what other libraries have for it: in one process, and in two.
 
 Subscribers are dealt out over the workers in turn. One of them publishes, with one
 message under way: the next follows when everybody has got it, and every copy is
 compared. With many topics a message goes to each of them, so that every subscriber
 gets it once, and all cases count alike: CPU for each delivery, of all workers together,
-and of the broker apart.
+and of the broker apart: a Redis for all, and for topics also the hub.
 
 The clients are the same load generator for all; of Socket.IO it knows the few packets
 that a connection needs. ``epoll`` is a broadcast in C, without any library: what the
@@ -54,7 +54,7 @@ class Contender:
     script: str
     needs: str
     arguments: tuple[str, ...] = ()
-    has_broker: bool = False
+    broker: brokers.Broker | None = None
     workers: tuple[int, ...] = (1,)
     is_slow: bool = False
     path: str = "/"
@@ -66,14 +66,18 @@ _ON_REDIS = ("channels-redis", "channels-pubsub", "socketio-redis")
 
 
 def _peer(
-    name: str, script: str, needs: str, *arguments: str, has_broker: bool = False
+    name: str,
+    script: str,
+    needs: str,
+    *arguments: str,
+    broker: brokers.Broker | None = None,
 ) -> Contender:
     extra: dict[str, Any] = {}
     if needs == "socketio":
         extra = {"path": "/socket.io/?EIO=4&transport=websocket", "kind": "socketio"}
-    workers = (2,) if has_broker else (1,)
+    workers = (2,) if broker else (1,)
     return Contender(
-        name, script, needs, arguments, has_broker, workers, is_slow=True, **extra
+        name, script, needs, arguments, broker, workers, is_slow=True, **extra
     )
 
 
@@ -94,24 +98,32 @@ CONTENDERS: dict[str, Contender] = {
             "websock-redis",
             "websock_topics",
             "websock",
-            has_broker=True,
+            broker=brokers.REDIS,
+            workers=(1, 2),
+            peers=_ON_REDIS,
+        ),
+        Contender(
+            "websock-hub",
+            "websock_topics",
+            "websock",
+            broker=brokers.HUB,
             workers=(1, 2),
             peers=_ON_REDIS,
         ),
         _peer(
             *("channels-redis", "channels_rooms", "channels_redis"),
             *("--engine", "core"),
-            has_broker=True,
+            broker=brokers.REDIS,
         ),
         _peer(
             *("channels-pubsub", "channels_rooms", "channels_redis"),
             *("--engine", "pubsub"),
-            has_broker=True,
+            broker=brokers.REDIS,
         ),
-        _peer("socketio-redis", "socketio_rooms", "socketio", has_broker=True),
+        _peer("socketio-redis", "socketio_rooms", "socketio", broker=brokers.REDIS),
     )
 }
-DEFAULT = "epoll,websock,websockets,websock-redis," + ",".join(_ON_REDIS)
+DEFAULT = "epoll,websock,websockets,websock-hub,websock-redis," + ",".join(_ON_REDIS)
 
 
 @dataclass(frozen=True)
@@ -184,7 +196,7 @@ class Plan:
 
     def has(self, contender: Contender, shape: Shape, number: int) -> bool:
         """Whether somebody is measured in a case, in a round."""
-        is_asked = self.all_workers and contender.has_broker
+        is_asked = self.all_workers and contender.broker is not None
         if shape.workers not in contender.workers and not is_asked:
             return False
         if not contender.script and shape.topics > 1:
@@ -238,10 +250,11 @@ def _measure(contender: Contender, shape: Shape, plan: Plan) -> Row:
     with contextlib.ExitStack() as stack:
         arguments = [*contender.arguments, "--per-topic", str(shape.per_topic)]
         metered: list[Metered] = []
-        if contender.has_broker:
-            broker, port = stack.enter_context(brokers.serving(brokers.REDIS, other))
-            metered.append(broker)
-            arguments += ["--broker", f"redis://127.0.0.1:{port}"]
+        if (broker := contender.broker) is not None:
+            serving, port = stack.enter_context(brokers.serving(broker, other))
+            metered.append(serving)
+            url = broker.url.format(name=broker.name, port=port)
+            arguments += ["--broker", url]
         ports = [free_port() for _ in range(shape.workers)]
         workers = [
             stack.enter_context(_worker(contender, port, arguments, plan.python, core))
@@ -423,7 +436,8 @@ def markdown(facts: dict[str, Any], rows: Sequence[Row]) -> str:
         f"with {MANY:,} subscribers run once. CPU is that of all workers, user and "
         "system, in microseconds for each delivery; the workers share one core, load "
         "and broker another. *-redis* and *-pubsub* have a Redis between the workers, "
-        "the others need none. *epoll* is C without any library: the system's share.",
+        "*-hub* our hub, the others none. *epoll* is C without any library: the "
+        "system's share.",
         "## The goals",
         _goals_table(judge(rows)),
     ]
@@ -432,7 +446,10 @@ def markdown(facts: dict[str, Any], rows: Sequence[Row]) -> str:
         parts.append(f"## {_workers(workers).capitalize()}: CPU us/delivery")
         parts.append(_table(mine, "cpu_us"))
         if any("broker_us" in row for row in mine):
-            parts += ["Of Redis, for each delivery:", _table(mine, "broker_us")]
+            parts += [
+                "Of Redis, or of the hub, for each delivery:",
+                _table(mine, "broker_us"),
+            ]
         parts += ["Deliveries/s:", _table(mine, "rate")]
     wrong = [row for row in rows if not row["correct"]]
     if wrong:

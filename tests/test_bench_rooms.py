@@ -22,7 +22,7 @@ import websock
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT))  # last: an installed websock comes first
 
-from bench import load, machine, process, rooms, stats  # noqa: E402
+from bench import brokers, load, machine, process, rooms, stats  # noqa: E402
 
 pytestmark = pytest.mark.source
 
@@ -223,12 +223,14 @@ class TestLoad:
 
 @needs_load
 class TestRuns:
-    @pytest.mark.parametrize("name", ["websock", "websock-redis", "websockets"])
+    @pytest.mark.parametrize(
+        "name", ["websock", "websock-redis", "websock-hub", "websockets"]
+    )
     def test_a_small_one(self, name: str) -> None:
         pytest.importorskip("uvloop")
         pytest.importorskip("websockets")
         (contender,) = rooms.choose(name)
-        if contender.has_broker:
+        if contender.broker is brokers.REDIS:
             pytest.importorskip("redis")
             if shutil.which("redis-server") is None:
                 pytest.skip("redis-server is not installed")
@@ -239,4 +241,4 @@ class TestRuns:
         assert found["correct"], found["error"]
         assert found["delivered"] % 20 == 0
         assert found["cpu_us"] > 0
-        assert ("broker_us" in found) is contender.has_broker
+        assert ("broker_us" in found) is (contender.broker is not None)
