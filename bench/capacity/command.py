@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import math
 
-from .. import brokers
 from . import figures as figures_module
 from . import quantities, text
 from .figures import Figures
@@ -76,7 +75,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--broker",
-        choices=list(brokers.BROKERS),
+        choices=figures_module.BROKERS,
         default="redis",
         help="between the workers (redis)",
     )
@@ -99,7 +98,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Compute, and print; return the exit status."""
     if options.figures:
-        measured = [figures_module.load(options.api, name) for name in brokers.BROKERS]
+        measured = [figures_module.load(options.api, name) for name in figures_module.BROKERS]
         print(text.costs(measured))
         return 0
     load, machine, shards = read(options)

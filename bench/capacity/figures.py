@@ -12,6 +12,9 @@ from ..process import BenchError
 
 APIS = {"coroutine": "websock", "listener": "websock-listener"}
 
+# Of several machines; the hub is of one.
+BROKERS = [name for name in brokers.BROKERS if name != brokers.HUB.name]
+
 
 @dataclass(frozen=True)
 class Figures:
@@ -56,11 +59,8 @@ def load(
     """
     if api not in APIS:
         raise ValueError(f"unknown API {api!r}; there are {', '.join(APIS)}")
-    # The hub is for one machine.
-    choices = [name for name in brokers.BROKERS if name != brokers.HUB.name]
-    if broker not in choices:
-        known = ", ".join(choices)
-        raise ValueError(f"unknown broker {broker!r}; there are {known}")
+    if broker not in BROKERS:
+        raise ValueError(f"unknown broker {broker!r}; there are {', '.join(BROKERS)}")
 
     def rows(suite: str) -> list[dict[str, Any]]:
         path = results / f"{suite}.jsonl"

@@ -158,12 +158,19 @@ def default_backend(**options: Any) -> Backend:
         TypeError: When an option is unknown.
         ValueError: When an option has a wrong value.
     """
-    unknown = sorted(options.keys() - _HUB_OPTIONS)
-    if unknown:
-        raise TypeError(f"unexpected keyword arguments: {', '.join(unknown)}")
-    if hub_address() is None:
+    scheme = "memory" if hub_address() is None else "local"
+    for name in options.keys() - _HUB_OPTIONS:
+        raise _no_option(scheme, name)
+    if scheme == "memory":
         return make_backend("memory://")
     return make_backend("local://", **{"prefix": None, **options})
+
+
+def _no_option(scheme: str, name: str) -> TypeError:
+    return TypeError(
+        f"Topics() got an unexpected keyword argument {name!r}: {scheme}:// has no such "
+        "option"
+    )
 
 
 def make_backend(url: str, **options: Any) -> Backend:
@@ -202,7 +209,4 @@ def make_backend(url: str, **options: Any) -> Backend:
         found = re.search(r"unexpected keyword argument '(\w+)'", str(exc))
         if found is None or found[1] not in options:
             raise
-        raise TypeError(
-            f"Topics() got an unexpected keyword argument {found[1]!r}: {scheme}:// "
-            "has no such option"
-        ) from exc
+        raise _no_option(scheme, found[1]) from exc
