@@ -98,7 +98,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Compute, and print; return the exit status."""
     if options.figures:
-        measured = [figures_module.load(options.api, name) for name in figures_module.BROKERS]
+        names = figures_module.BROKERS
+        measured = [figures_module.load(options.api, name) for name in names]
         print(text.costs(measured))
         return 0
     load, machine, shards = read(options)

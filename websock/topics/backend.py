@@ -168,8 +168,8 @@ def default_backend(**options: Any) -> Backend:
 
 def _no_option(scheme: str, name: str) -> TypeError:
     return TypeError(
-        f"Topics() got an unexpected keyword argument {name!r}: {scheme}:// has no such "
-        "option"
+        f"Topics() got an unexpected keyword argument {name!r}: {scheme}:// "
+        "has no such option"
     )
 
 
