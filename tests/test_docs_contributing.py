@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,22 @@ def kernel(tmp_path: Path) -> Path:
     )
     counts.write_text(more, encoding="utf-8")
     return csrc
+
+
+def test_format_of_a_kernel_variant(kernel: Path) -> None:
+    """What "make check" does with the file of the page."""
+    program = shutil.which("clang-format", path=sysconfig.get_path("scripts"))
+    if program is None:
+        pytest.skip("clang-format is not installed in this environment")
+    shutil.copy(ROOT / ".clang-format", kernel.parent)
+    done = subprocess.run(
+        (program, "--dry-run", "--Werror", "ws_wide.c", "ws_kernel.c", "ws_variants.h"),
+        cwd=kernel,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_kernel_variant(kernel: Path) -> None:
