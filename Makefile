@@ -29,7 +29,7 @@ help:
 	@echo 'make test         the tests, compiled and pure       (ARGS=... for pytest)'
 	@echo 'make test-pure    the tests, pure only'
 	@echo 'make dev          .venv with everything to work on the project'
-	@echo 'make check        ruff, mypy, clang-format'
+	@echo 'make check        ruff, mypy, clang-format, the workflows and their wheels'
 	@echo 'make csrc         the C tests, plain and with sanitizers'
 	@echo 'make sanitize     all Python tests on extensions built with sanitizers'
 	@echo 'make fuzz         the fuzz targets, C and Python      (MINUTES=10; default: 5)'
@@ -144,9 +144,9 @@ WORLD_LACKS_macos = uvloop
 SEEDS ?= 200
 
 chaos: dev
-	@$(PURE_ENV) WEBSOCK_CHAOS_SEEDS=$(SEEDS) $(PYTEST) --no-ext tests/test_chaos.py -q $(ARGS)
+	@$(PURE_ENV) WEBSOCK_CHAOS_SEEDS=$(SEEDS) $(PYTEST) --no-ext tests/test_chaos*.py -q $(ARGS)
 	@if [ "$(BACKEND)" = ext ]; then \
-		$(EXT_ENV) WEBSOCK_CHAOS_SEEDS=$(SEEDS) $(PYTEST) tests/test_chaos.py $(ARGS); \
+		$(EXT_ENV) WEBSOCK_CHAOS_SEEDS=$(SEEDS) $(PYTEST) tests/test_chaos*.py $(ARGS); \
 	fi
 
 worlds: dev
@@ -192,19 +192,15 @@ load: dev
 # -- quality ------------------------------------------------------------------------
 
 PYTHON_FILES = websock tests examples .ci setup.py $(wildcard bench)
+C_FILES = $(wildcard csrc/*.[ch] csrc/*/*.[ch])
 
 check: dev
 	$(BIN)/ruff check $(PYTHON_FILES)
 	$(BIN)/ruff format --check $(PYTHON_FILES)
 	$(BIN)/mypy --strict websock
 	$(BIN)/mypy --strict --explicit-package-bases examples tests/user_code.py
-	@if [ ! -f .clang-format ]; then :; \
-	elif command -v clang-format >/dev/null; then \
-		echo clang-format --dry-run --Werror 'csrc/**.[ch]'; \
-		find csrc -name '*.[ch]' | xargs clang-format --dry-run --Werror; \
-	else \
-		echo 'websock: clang-format is not installed, the format of csrc is not checked'; \
-	fi
+	$(BIN)/clang-format --dry-run --Werror $(C_FILES)
+	$(PY) .ci/workflows.py
 	$(BACKEND_ENV) $(PYTEST) -q tests/test_layering.py tests/test_exports.py tests/test_source.py
 
 csrc:

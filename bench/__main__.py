@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import itertools
 import platform
 import signal
@@ -23,6 +24,7 @@ from . import (
     machine,
     micro,
     report,
+    rooms,
     soak,
     workers,
 )
@@ -57,8 +59,26 @@ def _interrupt(number: int, frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are a line, and which knows what was meant."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"bench: {message}\nall options: {self.prog} --help\n")
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Any = None, namespace: Any = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            option = unknown[0].partition("=")[0]
+            near = difflib.get_close_matches(option, self._option_string_actions, 1)
+            meant = f"; did you mean {near[0]}?" if near else ""
+            self.error(f"there is no option {option}{meant}")
+        return found, unknown
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser = _Parser(prog="python -m bench", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, suite in SUITES.items():
         command = commands.add_parser(name, help=suite.title)
@@ -115,6 +135,18 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seconds", type=float, default=1.5)
     command.add_argument("--output", default="workers")
     command.set_defaults(run=_run_workers)
+    command = commands.add_parser("rooms", help="topics beside others, with a broker")
+    command.add_argument("--libs", default=rooms.DEFAULT)
+    command.add_argument("--workers", type=_numbers, metavar="N,...")
+    command.add_argument(
+        "--subscribers", type=_numbers, default=[10, 100, 1000, 10_000]
+    )
+    command.add_argument("--topics", type=_numbers, default=[1000], help="10 in each")
+    command.add_argument("--python", help="interpreter of the workers")
+    command.add_argument("--rounds", type=int, default=3)
+    command.add_argument("--seconds", type=float, default=0.5)
+    command.add_argument("--output", default="rooms")
+    command.set_defaults(run=_run_rooms)
     command = commands.add_parser("kernel", help="the kernel's share of a connection")
     command.add_argument("--connections", type=int, default=kernel.CONNECTIONS)
     command.add_argument("--rounds", type=int, default=3)
@@ -297,6 +329,25 @@ def _run_workers(options: argparse.Namespace) -> int:
     text = workers.markdown(facts, rows)
     _publish(options.output, facts, rows, text)
     return 0
+
+
+def _run_rooms(options: argparse.Namespace) -> int:
+    shapes = rooms.shapes(
+        options.workers or [1, 2], options.subscribers, options.topics
+    )
+    plan = rooms.Plan(
+        rooms.choose(options.libs),
+        shapes,
+        options.python or libraries.default_python(),
+        options.rounds,
+        options.seconds,
+        all_workers=options.workers is not None,
+    )
+    facts = machine.describe(plan.python)
+    rows = rooms.run(plan)
+    _publish(options.output, facts, rows, rooms.markdown(facts, rows))
+    is_met = all(verdict.is_met for verdict in rooms.judge(rows))
+    return 0 if is_met and all(row["correct"] for row in rows) else 1
 
 
 def _run_kernel(options: argparse.Namespace) -> int:

@@ -52,7 +52,7 @@ xcr0(void)
 int
 ws_cpu_has_sse42(void)
 {
-    const uint32_t wanted = UINT32_C(1) << 9 /* SSSE3 */
+    const uint32_t wanted = UINT32_C(1) << 9    /* SSSE3 */
                             | UINT32_C(1) << 19 /* SSE4.1 */
                             | UINT32_C(1) << 20 /* SSE4.2 */
                             | UINT32_C(1) << 23 /* POPCNT */;

@@ -11,7 +11,8 @@ always(void)
 
 #define TABLE(isa, is_supported)                                              \
     {                                                                         \
-        .name = #isa, .supported = is_supported,                              \
+        .name = #isa,                                                         \
+        .supported = is_supported,                                            \
         .mask_copy = ws_mask_copy_##isa,                                      \
         .mask_inplace = ws_mask_inplace_##isa,                                \
         .mask_copy_or = ws_mask_copy_or_##isa,                                \
@@ -24,6 +25,7 @@ always(void)
         .ascii_prefix = ws_utf8_ascii_prefix_##isa,                           \
     }
 
+/* clang-format off */
 static const ws_kernel kernels[] = {
     TABLE(scalar, always),
 #if WS_X86
@@ -35,6 +37,7 @@ static const ws_kernel kernels[] = {
     TABLE(neon, always),
 #endif
 };
+/* clang-format on */
 
 size_t
 ws_kernel_count(void)

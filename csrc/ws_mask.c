@@ -80,8 +80,7 @@ mask_scalar(uint8_t *dst, const uint8_t *src, size_t n, const uint8_t key4[4],
         return mask_short(dst, src, n, key);
     }
     const uint64_t k = widen_key(key);
-    const uint64_t last =
-        ws_load64(src + n - 8) ^ widen_key(turn_key(key, n));
+    const uint64_t last = ws_load64(src + n - 8) ^ widen_key(turn_key(key, n));
     uint64_t seen = last;
     size_t i = 0;
     for (; i + 32 <= n; i += 32) {
@@ -140,8 +139,8 @@ mask_sse2(uint8_t *dst, const uint8_t *src, size_t n, const uint8_t key4[4],
         store128(dst + i + 16, b);
         store128(dst + i + 32, c);
         store128(dst + i + 48, d);
-        seen = _mm_or_si128(seen, _mm_or_si128(_mm_or_si128(a, b),
-                                               _mm_or_si128(c, d)));
+        seen = _mm_or_si128(
+            seen, _mm_or_si128(_mm_or_si128(a, b), _mm_or_si128(c, d)));
     }
     for (; i + 16 <= n; i += 16) {
         const __m128i a = _mm_xor_si128(load128(src + i), k);
@@ -197,9 +196,8 @@ mask_avx2(uint8_t *dst, const uint8_t *src, size_t n, const uint8_t key4[4],
         store256(dst + i + 32, b);
         store256(dst + i + 64, c);
         store256(dst + i + 96, d);
-        seen = _mm256_or_si256(
-            seen,
-            _mm256_or_si256(_mm256_or_si256(a, b), _mm256_or_si256(c, d)));
+        seen = _mm256_or_si256(seen, _mm256_or_si256(_mm256_or_si256(a, b),
+                                                     _mm256_or_si256(c, d)));
     }
     for (; i + 32 <= n; i += 32) {
         const __m256i a = _mm256_xor_si256(load256(src + i), k);

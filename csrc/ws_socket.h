@@ -143,7 +143,8 @@ ws_sock_name(int fd, uint8_t *address, size_t *size)
  * IPv6, the flow and the scope.  Returns how many numbers there are: 1 or 3, or 0
  * when it is no such address. */
 static inline int
-ws_sock_parts(const uint8_t *address, size_t size, char *text, unsigned long *numbers)
+ws_sock_parts(const uint8_t *address, size_t size, char *text,
+              unsigned long *numbers)
 {
     struct sockaddr_in four;
     struct sockaddr_in6 six;
@@ -237,7 +238,8 @@ ws_sock_name(int fd, uint8_t *address, size_t *size)
 }
 
 static inline int
-ws_sock_parts(const uint8_t *address, size_t size, char *text, unsigned long *numbers)
+ws_sock_parts(const uint8_t *address, size_t size, char *text,
+              unsigned long *numbers)
 {
     (void)address;
     (void)size;

@@ -138,8 +138,7 @@ gather_tally(gather *g, tally *t)
 static WS_INLINE WS_ATTRIBUTE int
 block_is_ascii(const uint8_t *p)
 {
-    return _mm256_movemask_epi8(
-               _mm256_max_epu8(load256(p), load256(p + 32)))
+    return _mm256_movemask_epi8(_mm256_max_epu8(load256(p), load256(p + 32)))
            == 0;
 }
 
@@ -315,10 +314,8 @@ pair4(const marks *k, uint32_t *dst, const uint8_t *p, uint32_t end)
     const __m256i before = load256(p - 1);
     const __m256i before2 = load256(p - 2);
     const __m256i is_more = more256(k, last);
-    const __m256i is_third =
-        _mm256_and_si256(is_more, more256(k, before));
-    const __m256i is_fourth =
-        _mm256_and_si256(is_third, more256(k, before2));
+    const __m256i is_third = _mm256_and_si256(is_more, more256(k, before));
+    const __m256i is_fourth = _mm256_and_si256(is_third, more256(k, before2));
     const __m256i previous = _mm256_and_si256(before, is_more);
     const __m256i second = _mm256_and_si256(before2, is_third);
     const __m256i low = low_bytes(k, last, previous);
@@ -327,8 +324,7 @@ pair4(const marks *k, uint32_t *dst, const uint8_t *p, uint32_t end)
         is_fourth,
         _mm256_or_si256(
             _mm256_and_si256(_mm256_srli_epi16(second, 4), k->x03),
-            _mm256_and_si256(_mm256_slli_epi16(load256(p - 3), 2),
-                             k->x1c)));
+            _mm256_and_si256(_mm256_slli_epi16(load256(p - 3), 2), k->x1c)));
     const __m256i a = _mm256_unpacklo_epi8(low, high);
     const __m256i b = _mm256_unpackhi_epi8(low, high);
     const __m256i c = _mm256_unpacklo_epi8(top, zero);

@@ -259,9 +259,8 @@ copy_units(void *dst, const void *src, size_t n)
 /* Text of few characters for its bytes is likely to be nothing but characters
  * of `longest` bytes for a while. */
 #define WS_DECODE(name, unit, pair, widen, from, longest, is_run, run8)       \
-    WS_ATTRIBUTE void WS_ENTRY(name)(unit *WS_RESTRICT dst,                   \
-                                     const uint8_t *WS_RESTRICT src,          \
-                                     size_t n)                                \
+    WS_ATTRIBUTE void WS_ENTRY(name)(                                         \
+        unit *WS_RESTRICT dst, const uint8_t *WS_RESTRICT src, size_t n)      \
     {                                                                         \
         enum { NEED = WS_NEED(longest) };                                     \
         const marks k = marks_made();                                         \
@@ -302,8 +301,8 @@ copy_units(void *dst, const void *src, size_t n)
         }                                                                     \
         frame_text(&rest, src + i, left, i > 0);                              \
         for (; done < left; done += 32) {                                     \
-            stop = pair(&k, stop, rest.text + done,                           \
-                        ends(&k, rest.text + done));                          \
+            stop =                                                            \
+                pair(&k, stop, rest.text + done, ends(&k, rest.text + done)); \
         }                                                                     \
         /* Each of the zeros behind the text became a unit as well. */        \
         stop -= done - left;                                                  \

@@ -31,14 +31,13 @@ is_run3(const uint8_t *p)
 static WS_INLINE WS_ATTRIBUTE __m128i
 four_of_3(const uint8_t *p)
 {
-    const __m128i backwards = _mm_setr_epi8(2, 1, 0, -1, 5, 4, 3, -1, 8, 7, 6,
-                                            -1, 11, 10, 9, -1);
+    const __m128i backwards =
+        _mm_setr_epi8(2, 1, 0, -1, 5, 4, 3, -1, 8, 7, 6, -1, 11, 10, 9, -1);
     const __m128i bits = _mm_and_si128(
         _mm_shuffle_epi8(run_load(p), backwards), _mm_set1_epi32(0x0f3f3f));
     /* last + 64 * middle, lead; then the one + 4096 * the other */
-    return _mm_madd_epi16(
-        _mm_maddubs_epi16(bits, _mm_set1_epi32(0x00014001)),
-        _mm_set1_epi32(0x10000001));
+    return _mm_madd_epi16(_mm_maddubs_epi16(bits, _mm_set1_epi32(0x00014001)),
+                          _mm_set1_epi32(0x10000001));
 }
 
 static WS_INLINE WS_ATTRIBUTE void
@@ -60,9 +59,8 @@ four_of_4(const uint8_t *p)
     const __m128i bits =
         _mm_and_si128(run_load(p), _mm_set1_epi32(0x3f3f3f07));
     /* 64 * first + second, 64 * third + fourth; then 4096 * the one + ... */
-    return _mm_madd_epi16(
-        _mm_maddubs_epi16(bits, _mm_set1_epi32(0x01400140)),
-        _mm_set1_epi32(0x00011000));
+    return _mm_madd_epi16(_mm_maddubs_epi16(bits, _mm_set1_epi32(0x01400140)),
+                          _mm_set1_epi32(0x00011000));
 }
 
 static WS_INLINE WS_ATTRIBUTE void

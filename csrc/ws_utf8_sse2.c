@@ -111,10 +111,10 @@ static WS_INLINE __m128i
 mistakes(const uint8_t *p, __m128i here, __m128i *more)
 {
     const __m128i before = load128(p - 1);
-    const __m128i due = _mm_or_si128(
-        is_at_least(before, 0xc0),
-        _mm_or_si128(is_at_least(load128(p - 2), 0xe0),
-                     is_at_least(load128(p - 3), 0xf0)));
+    const __m128i due =
+        _mm_or_si128(is_at_least(before, 0xc0),
+                     _mm_or_si128(is_at_least(load128(p - 2), 0xe0),
+                                  is_at_least(load128(p - 3), 0xf0)));
     const __m128i is_more = _mm_cmplt_epi8(here, repeat128(0xc0));
     const __m128i is_a0 = is_at_least(here, 0xa0);
     const __m128i is_90 = is_at_least(here, 0x90);

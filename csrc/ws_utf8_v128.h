@@ -136,8 +136,8 @@ mistakes(const marks *k, const uint8_t *p, vec here)
                                  v_look(k->tables[1], lower_half(k, before))),
                            v_look(k->tables[2], upper_half(k, here)));
     /* The top bit is set by a subtraction that stops at zero. */
-    const vec due = v_or(v_subs(v_load(p - 2), k->x60),
-                         v_subs(v_load(p - 3), k->x70));
+    const vec due =
+        v_or(v_subs(v_load(p - 2), k->x60), v_subs(v_load(p - 3), k->x70));
 
     return v_xor(pair, v_and(due, k->x80));
 }
@@ -170,8 +170,7 @@ ends(const marks *k, const uint8_t *p)
 static WS_INLINE WS_ATTRIBUTE vec
 low_bytes(const marks *k, vec last, vec previous)
 {
-    return v_or(v_and(last, k->x7f),
-                v_and(v_left(previous, 6), k->xc0));
+    return v_or(v_and(last, k->x7f), v_and(v_left(previous, 6), k->xc0));
 }
 
 /* Its second byte. */
@@ -237,13 +236,13 @@ window4(const marks *k, uint32_t *dst, const uint8_t *p, uint32_t end)
     const vec low = low_bytes(k, last, previous);
     const vec high = high_bytes(k, previous, second);
     const vec top =
-        v_and(is_fourth,
-              v_or(v_and(v_right(second, 4), k->x03),
-                   v_and(v_left(v_load(p - 3), 2), k->x1c)));
+        v_and(is_fourth, v_or(v_and(v_right(second, 4), k->x03),
+                              v_and(v_left(v_load(p - 3), 2), k->x1c)));
 
     store4(dst, v_lower(low, high), v_lower(top, zero), v_row16(end & 0xff));
     dst += ws_popcount(end & 0xff);
-    store4(dst, v_upper(low, high), v_upper(top, zero), v_row16(end >> 8 & 0xff));
+    store4(dst, v_upper(low, high), v_upper(top, zero),
+           v_row16(end >> 8 & 0xff));
     return dst + ws_popcount(end >> 8 & 0xff);
 }
 

@@ -22,7 +22,17 @@ from websock.protocol import Protocol, Side
 from websock.testing import FakeClockLoop, Faults
 from websock.testing.memory import MemoryTransport
 
-__all__ = ["Conversation", "End", "Message", "Setup"]
+__all__ = [
+    "BrokenOff",
+    "Complaints",
+    "Conversation",
+    "End",
+    "Message",
+    "Sent",
+    "Setup",
+    "check_order",
+    "number_of",
+]
 
 Message = str | bytes
 
@@ -48,6 +58,34 @@ class Sent:
     begun: int
     accepted: int | None = None
     certain: bool = True
+
+
+def number_of(message: Message) -> int:
+    """Return the number that a message tells."""
+    text = message if isinstance(message, str) else message[:20].split(b":")[0].decode()
+    return int(text.partition(":")[0])
+
+
+def check_order(all_sent: list[Sent], received: list[Message]) -> None:
+    """Nothing changed, doubled, out of order, or left out in between.
+
+    Threads may go on meanwhile: what they note is never too early.
+    """
+    numbers = [number_of(message) for message in received]
+    assert len(set(numbers)) == len(numbers), f"received twice: {numbers}"
+    newest = -1
+    for number, message in zip(numbers, received, strict=True):
+        sent = all_sent[number]
+        assert message == sent.message, f"{number} is another message"
+        assert not sent.certain or sent.accepted is not None, "received, never accepted"
+        assert sent.accepted is None or sent.accepted > newest, f"order: {numbers}"
+        newest = max(newest, sent.begun)
+    missing = {*range(len(all_sent))}.difference(numbers)
+    for number in missing:
+        sent = all_sent[number]
+        assert sent.accepted is None or sent.accepted > newest, (
+            f"no {number}: {numbers}"
+        )
 
 
 @dataclass(frozen=True)
@@ -314,7 +352,7 @@ class Conversation:
             lambda loop, context: self.complaints.append(context)
         )
         self._moment = 0
-        self._log = _Complaints(self.complaints)
+        self._log = Complaints(self.complaints)
         logging.getLogger("websock").addHandler(self._log)
         self.faults = Faults(split=setup.split), Faults(split=setup.split)
         self.run(self._begin())
@@ -429,7 +467,7 @@ class Conversation:
         self.loop.close()
 
 
-class _Complaints(logging.Handler):
+class Complaints(logging.Handler):
     """Collects what the library logs as an error: nothing must be."""
 
     def __init__(self, found: list[Any]) -> None:

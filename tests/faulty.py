@@ -83,6 +83,7 @@ class Passage:
         fault: What happens to it.
         to_server: The way from the client to the server.
         to_client: The other one.
+        port: Port from which the server sees it come.
         is_cut: Whether the fault has ended it, or one of its directions.
         was_reset: Whether one of its ends has reset it.
         stalled: Set when it stands still.
@@ -97,6 +98,7 @@ class Passage:
         chance: random.Random,
     ) -> None:
         self.fault = fault
+        self.port: int = server.getsockname()[1]
         self.to_server = Way(client, server, True)
         self.to_client = Way(server, client, False)
         self.is_cut = self.was_reset = False

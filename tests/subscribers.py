@@ -70,6 +70,8 @@ class Relay:
         self.writers: list[asyncio.StreamWriter] = []
         self.tasks: set[asyncio.Task[None]] = set()
         self.is_cut = False
+        self._flowing = asyncio.Event()
+        self._flowing.set()
 
     async def __aenter__(self) -> Relay:
         self.server = await asyncio.start_server(self._accept, LOOPBACK, 0)
@@ -78,6 +80,7 @@ class Relay:
 
     async def __aexit__(self, *args: object) -> None:
         self.server.close()
+        self.flow()
         self.cut()
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
@@ -91,6 +94,13 @@ class Relay:
     def mend(self) -> None:
         self.is_cut = False
 
+    def hold(self) -> None:
+        """Take no more from the broker than it has sent already."""
+        self._flowing.clear()
+
+    def flow(self) -> None:
+        self._flowing.set()
+
     async def _accept(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
@@ -102,12 +112,18 @@ class Relay:
             return
         there, back = await asyncio.open_connection(LOOPBACK, self.target)
         self.writers += [writer, back]
-        await asyncio.gather(_pipe(reader, back), _pipe(there, writer))
+        await asyncio.gather(_pipe(reader, back), _pipe(there, writer, self._flowing))
 
 
-async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _pipe(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    flowing: asyncio.Event | None = None,
+) -> None:
     try:
         while data := await reader.read(65536):
+            if flowing is not None:
+                await flowing.wait()
             writer.write(data)
             await writer.drain()
     except OSError:

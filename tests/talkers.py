@@ -26,7 +26,15 @@ import websock.sync.client
 import websock.sync.server
 from websock.listener import Listener
 
-__all__ = ["CLIENTS", "SERVERS", "Account", "Part", "serving", "start_client"]
+__all__ = [
+    "CLIENTS",
+    "SERVERS",
+    "Account",
+    "Part",
+    "serving",
+    "serving_threads",
+    "start_client",
+]
 
 CLIENTS = ("coroutine", "listener", "sync", "websockets")
 SERVERS = ("coroutine", "listener", "sync", "websockets")
@@ -310,7 +318,7 @@ async def serving(
     if tls is not None:
         options["ssl"] = tls.server
     if kind == "sync":
-        async with _serving_threads(take, options) as address:
+        async with serving_threads(_in_thread(take), **options) as address:
             yield address
         return
 
@@ -329,24 +337,27 @@ async def serving(
         yield listening.sockets[0].getsockname()
 
 
-@contextlib.asynccontextmanager
-async def _serving_threads(
-    take: Callable[[], Account], options: dict[str, Any]
-) -> AsyncIterator[Any]:
+def _in_thread(take: Callable[[], Account]) -> Callable[[Any], None]:
+    """Return a handler for servers that use threads."""
+    loop = asyncio.get_running_loop()
+
+    async def call() -> Account:
+        return take()
+
     def handler(ws: Any) -> None:
-        account = take_here()
+        # Accounts are of the loop's thread.
+        account = asyncio.run_coroutine_threadsafe(call(), loop).result()
         talk_in_threads(ws, account)
         account.finish()
 
-    loop = asyncio.get_running_loop()
+    return handler
 
-    def take_here() -> Account:
-        # Accounts are of the loop's thread.
-        async def call() -> Account:
-            return take()
 
-        return asyncio.run_coroutine_threadsafe(call(), loop).result()
-
+@contextlib.asynccontextmanager
+async def serving_threads(
+    handler: Callable[[Any], None], **options: Any
+) -> AsyncIterator[Any]:
+    """Run a server that uses threads; yield its address."""
     server = websock.sync.server.serve(handler, LOOPBACK, 0, **options)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

@@ -137,6 +137,8 @@ def test_keepalive(library: str, path: str, argument: str) -> None:
         ("protocol without I/O", "websock", "websock.protocol"),
         ("protocol without I/O", "websockets", "websockets.protocol"),
         ("asyncio, coroutines", "picows", "picows.websockets"),
+        ("topics, and brokers behind them", "websock", "websock.topics"),
+        ("topics, and brokers behind them", "websockets", "websockets.topics"),
     ],
 )
 def test_modules(name: str, library: str, module: str) -> None:

@@ -31,7 +31,7 @@ import platform
 from typing import Any
 
 import pytest
-from conversation import Conversation, End, Setup
+from conversation import Conversation, End, Setup, check_order, number_of
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -53,30 +53,6 @@ ENDS = st.integers(0, 1)
 
 
 # -- the invariants ------------------------------------------------------------------
-
-
-def number_of(message: str | bytes) -> int:
-    text = message if isinstance(message, str) else message[:20].split(b":")[0].decode()
-    return int(text.partition(":")[0])
-
-
-def check_order(sender: End, receiver: End) -> None:
-    """Nothing changed, doubled, out of order, or left out in between (1, 2)."""
-    numbers = [number_of(message) for message in receiver.received]
-    assert len(set(numbers)) == len(numbers), f"received twice: {numbers}"
-    newest = -1
-    for number, message in zip(numbers, receiver.received, strict=True):
-        sent = sender.sent[number]
-        assert message == sent.message
-        assert sent.accepted is not None or not sent.certain, "received, never accepted"
-        assert sent.accepted is None or sent.accepted > newest, f"order: {numbers}"
-        newest = max(newest, sent.begun)
-    missing = {*range(len(sender.sent))}.difference(numbers)
-    for number in missing:
-        sent = sender.sent[number]
-        assert sent.accepted is None or sent.accepted > newest, (
-            f"no {number}: {numbers}"
-        )
 
 
 def check_all_there(talk: Conversation, sender: End, receiver: End) -> None:
@@ -261,8 +237,8 @@ class Machine(RuleBasedStateMachine):
     def nothing_wrong_yet(self) -> None:
         if self.talk is not None:
             one, two = self.talk.ends
-            check_order(one, two)
-            check_order(two, one)
+            check_order(one.sent, two.received)
+            check_order(two.sent, one.received)
 
     def teardown(self) -> None:
         talk = self.talk
@@ -273,7 +249,7 @@ class Machine(RuleBasedStateMachine):
             one, two = talk.ends
             for end, other in ((one, two), (two, one)):
                 check_end(talk, end, other)
-                check_order(end, other)
+                check_order(end.sent, other.received)
                 check_all_there(talk, end, other)
             if not (talk.lost or one.broken or two.broken):
                 assert talk.took == 0, "only a timeout ended it"

@@ -13,6 +13,7 @@ from scripted import LOOPBACK, Peer, Run, loop_fixture, read_frame, scripted
 
 import websock
 from websock import resilient
+from websock.asyncio.client import ClientConnection
 from websock.asyncio.resilient import MIN_UNCONFIRMED
 from websock.exceptions import (
     ConnectionClosed,
@@ -304,6 +305,34 @@ def test_confirmed_messages_are_not_lost(run: Run) -> None:
             await gone(ws)
             assert ws.lost == 0
             await service.start()
+
+    run(main())
+
+
+def test_cancelled_send_does_not_end_confirmation(run: Run) -> None:
+    async def main() -> None:
+        asked, go_on = asyncio.Event(), asyncio.Event()
+
+        class Waits(ClientConnection):
+            """Waits to send a ping, as it does for a peer that does not read."""
+
+            async def ping(self, data: Any = None) -> Any:
+                asked.set()
+                await go_on.wait()
+                return await super().ping(data)
+
+        async with (
+            Service() as service,
+            follow(service.uri, create_connection=Waits) as ws,
+        ):
+            sending = asyncio.create_task(ws.send("one"))
+            await asked.wait()
+            sending.cancel()
+            await asyncio.wait([sending])
+            go_on.set()
+            await ws.send("two")
+            await confirmed(ws)
+        assert ws.lost == 0
 
     run(main())
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import random
+import socket
+import sys
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -329,6 +332,48 @@ def test_streaming_left_in_the_middle() -> None:
         assert client.recv() == "x"
 
 
+@pytest.fixture
+def eager() -> Iterator[None]:
+    """Threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def test_nothing_comes_between_fragments(eager: None) -> None:
+    begin = threading.Barrier(3)
+    # Large ones, so that threads wait for each other, and for the peer.
+    messages = [[f"{n} {m} {'x' * 30_000}" for m in range(150)] for n in range(3)]
+
+    def send(ws: Any, number: int) -> None:
+        begin.wait(PATIENCE)
+        rest = messages[number][::-1]
+        while rest:
+            message = rest[-1]
+            try:
+                if number:
+                    ws.send([message[:5], message[5:9000], message[9000:]])
+                else:
+                    broadcast([ws], message, raise_exceptions=True)
+            except* ConcurrencyError:
+                time.sleep(0)  # another one has its turn
+            else:
+                rest.pop()
+
+    with pair(compression=None) as (client, server):
+        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        receiving = Thread(list, server)
+        sending = [Thread(send, client, number) for number in range(3)]
+        for thread in sending:
+            thread.result()
+        client.close()
+        received = receiving.result()
+    for number in range(3):
+        mine = [text for text in received if text.startswith(f"{number} ")]
+        assert mine == messages[number]
+
+
 # -- pings and keepalive ---------------------------------------------------------------
 
 
@@ -495,6 +540,25 @@ def test_close_while_the_queue_is_full() -> None:
         thread.result()
         assert client.wait_closed(PATIENCE)
         assert client.close_code == server.close_code == 1000
+
+
+@pytest.mark.parametrize("count", [1, 2, 20])
+def test_close_frame_behind_messages_that_are_dropped(count: int) -> None:
+    answer = frame(TEXT, b"x" * 10) * count + frame(PING, b"asked")
+    answer += frame(CLOSE, b"\x0f\xa1bye")
+
+    def script(peer: Any, head: bytes) -> None:
+        assert peer.frame()[0] == CLOSE
+        peer.sock.sendall(answer)
+        assert peer.frame() == (PONG, b"asked")
+
+    with raw_server(script) as uri, connect(uri, proxy=None, max_queue=1) as ws:
+        ws.close()
+        assert (ws.close_code, ws.close_reason) == (4001, "bye")
+        # As many were kept as the queue takes.
+        assert ws.recv() == "x" * 10
+        with pytest.raises(ConnectionClosedError, match="4001"):
+            ws.recv()
 
 
 def test_close_timeout() -> None:

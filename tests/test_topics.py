@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from helpers import request
 from scripted import Run, loop_fixture, tls_fixture
-from subscribers import handler, served, until
+from subscribers import Subscriber, handler, served, until
 
 import websock
 from websock.extensions.permessage_deflate import ServerPerMessageDeflateFactory
@@ -325,6 +325,37 @@ def test_a_turn_leaves_in_one_write(run: Run, inside: bool) -> None:
                 assert await loop.sock_recv(peer, 65536) == expected
             for peer in peers:
                 peer.close()
+
+    run(main())
+
+
+def test_framed_and_compressed_once(run: Run) -> None:
+    """For any number of subscribers, and of topics that the message goes to."""
+
+    async def main() -> None:
+        shared = ServerPerMessageDeflateFactory(
+            server_no_context_takeover=True, server_max_window_bits=12
+        )
+        options = {"compression": None, "extensions": [shared]}
+        async with served(clients=6, **options) as (server, *all_):
+            port = server.sockets[0].getsockname()[1]
+            async with (
+                websock.connect(f"ws://127.0.0.1:{port}", compression=None) as one,
+                websock.connect(f"ws://127.0.0.1:{port}", compression=None) as two,
+            ):
+                all_ += [Subscriber(one), Subscriber(two)]
+                for each in all_:
+                    await each.ask("t.*")
+                message = websock.prepare("hello " * 100)
+                server.publish("t.a", message)
+                frame = message.frame()
+                server.publish("t.b", message)
+                for each in all_:
+                    assert await each.get(2) == ["hello " * 100] * 2
+                assert message.frame() is frame
+                assert len(message._compressed) == 1
+                sent = [ws.stats().bytes_sent for ws in server.connections]
+                assert len(set(sent)) == 2  # and both kinds were there
 
     run(main())
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +100,39 @@ def test_wrong_urls_and_options() -> None:
             Topics(f"{kind}://h", unknown=1)
         backend: Any = Topics(f"{kind}://ann:secret7@[::1]:99/3?x=secret8").backend
         assert backend.address == f"{kind}://[::1]:99/3"
+
+
+@pytest.mark.parametrize(("scheme", "name"), [("redis", "redis"), ("tls", "nats")])
+def test_package_that_is_missing(scheme: str, name: str) -> None:
+    code = (
+        f"import sys; sys.modules[{name!r}] = None\n"
+        "from websock.topics import BrokerError, Topics\n"
+        "try:\n"
+        f"    Topics('{scheme}://ann:secret7@h')\n"
+        "except BrokerError as exc:\n"
+        "    print(exc)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True, text=True, env=environment, check=False,
+    )  # fmt: skip
+    assert done.stdout.startswith(
+        f"topics with {scheme} need a package: pip install websock-fast[{name}] ("
+    ), done
+    assert "secret7" not in done.stdout
+
+
+def test_delays_between_attempts() -> None:
+    """They double up to ten seconds, and those of two processes differ."""
+    from websock.topics.broker import _delays
+
+    few = [list(islice(_delays(), 20)) for _ in range(2)]
+    for delays in few:
+        for number, delay in enumerate(delays):
+            longest = min(0.05 * 2**number, 10)
+            assert longest / 2 <= delay <= longest
+    assert few[0] != few[1]
 
 
 @with_nats

@@ -27,8 +27,10 @@ pytestmark = [pytest.mark.source, pytest.mark.usefixtures("interruptible")]
 async def program(name: str, *arguments: str) -> AsyncIterator[str]:
     """Run an example on any free port, as a person would; Ctrl-C ends it."""
     path = str(EXAMPLES / name / "server.py")
+    # Importing the client library of a broker takes long, which debug mode would tell.
+    options = () if arguments else ("-X", "dev")
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-u", "-X", "dev", path, "0", *arguments),
+        *(sys.executable, "-u", *options, path, "0", *arguments),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )

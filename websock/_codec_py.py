@@ -19,6 +19,7 @@ from __future__ import annotations
 from typing import Any
 
 from ._kernels_py import (
+    MAX_HEADER_SIZE,
     Utf8Validator,
     apply_mask,
     build_header,
@@ -42,8 +43,6 @@ __all__ = ["FrameReader", "FrameWriter"]
 
 Event = tuple[int, str | bytes, Any]
 
-MAX_HEADER_SIZE = 14
-
 
 def is_valid_close_code(code: int) -> bool:
     """Tell whether a peer may send ``code`` in a close frame (RFC 6455, 7.4)."""
@@ -58,7 +57,10 @@ def made_bytes(data: BytesLike) -> bytes:
     Raises:
         TypeError: If it is not bytes-like.
     """
-    return data if type(data) is bytes else bytes(memoryview(data))
+    if type(data) is bytes:
+        return data
+    with memoryview(data) as view:
+        return bytes(view)
 
 
 class FrameReader:

@@ -34,6 +34,7 @@ __all__ = [
 KERNEL = "python"
 
 POOL_SIZE = 4096
+MAX_HEADER_SIZE = 14
 
 
 def kernels() -> tuple[str, ...]:
@@ -69,8 +70,6 @@ def apply_mask(data: BytesLike, mask: BytesLike, phase: int = 0) -> bytes:
         ValueError: When ``mask`` is not 4 bytes long.
     """
     key = _turned(mask, phase)
-    # Released here and not with the frame, which debuggers and profilers may keep:
-    # until then a bytearray that was masked could not be resized.
     with _view(data) as view:
         n = len(view)
         number = int.from_bytes(view, "little")
@@ -89,13 +88,20 @@ def apply_mask_inplace(
         ValueError: When ``mask`` is not 4 bytes long.
     """
     masked = apply_mask(data, mask, phase)
-    if memoryview(data).readonly:
-        raise BufferError("Object is not writable.")
+    with memoryview(data) as view:
+        if view.readonly:
+            raise BufferError("Object is not writable.")
     if masked:
-        _view(data)[:] = masked
+        with _view(data) as view:
+            view[:] = masked
 
 
 def _view(data: BytesLike) -> memoryview:
+    """Return the bytes of ``data``, for a ``with`` statement.
+
+    It is released there and not with the frame, which debuggers and profilers may
+    keep, or when PyPy collects garbage: until then a bytearray could not be resized.
+    """
     with memoryview(data) as view:
         if not view.c_contiguous:
             raise BufferError("memoryview: underlying buffer is not C-contiguous")
@@ -103,7 +109,8 @@ def _view(data: BytesLike) -> memoryview:
 
 
 def _turned(mask: BytesLike, phase: int) -> bytes:
-    key = bytes(_view(mask))
+    with _view(mask) as view:
+        key = bytes(view)
     if len(key) != 4:
         raise ValueError(f"mask is {len(key)} bytes long, not 4 (RFC 6455, 5.3)")
     return key[phase & 3 :] + key[: phase & 3]
@@ -147,23 +154,24 @@ def parse_header(
     Raises:
         ProtocolError: As soon as the first byte that is not allowed is there.
     """
-    view = _view(data)
-    n = len(view)
+    with _view(data) as view, view[:MAX_HEADER_SIZE] as start:
+        head = bytes(start)
+    n = len(head)
     if n == 0:
         return None
-    opcode = view[0] & 0x0F
-    rsv = view[0] & 0x70
+    opcode = head[0] & 0x0F
+    rsv = head[0] & 0x70
     if rsv & ~(0 if opcode & 8 else allowed_rsv):
         raise fail(Failure.RSV, rsv=rsv)
     if opcode & 7 > 2:
         raise fail(Failure.OPCODE, opcode=opcode)
-    fin = view[0] >= 0x80
+    fin = head[0] >= 0x80
     if opcode & 8 and not fin:
         raise fail(Failure.CONTROL_FRAGMENTED)
     if n == 1:
         return None
-    masked = view[1] >= 0x80
-    length = view[1] & 0x7F
+    masked = head[1] >= 0x80
+    length = head[1] & 0x7F
     if masked != bool(expect_mask):
         raise fail(Failure.NOT_MASKED if expect_mask else Failure.MASKED)
     if opcode & 8 and length > 125:
@@ -171,13 +179,13 @@ def parse_header(
     size = 2
     if length > 125:
         size = 4 if length == 126 else 10
-        if length == 127 and n > 2 and view[2] & 0x80:
+        if length == 127 and n > 2 and head[2] & 0x80:
             raise fail(Failure.LENGTH)
-        length = int.from_bytes(view[2:size], "big")
+        length = int.from_bytes(head[2:size], "big")
     mask_end = size + 4 if masked else size
     if n < mask_end:
         return None
-    return FrameHeader(fin, opcode, rsv, length, bytes(view[size:mask_end]), mask_end)
+    return FrameHeader(fin, opcode, rsv, length, head[size:mask_end], mask_end)
 
 
 def build_header(
@@ -258,7 +266,8 @@ class Utf8Validator:
             first byte that cannot be.  After that only :meth:`reset` is of use.
         """
         before = len(self._pending)
-        text = self._pending + bytes(_view(data))
+        with _view(data) as view:
+            text = self._pending + bytes(view)
         try:
             _, used = codecs.utf_8_decode(text, "strict", False)
         except UnicodeDecodeError as exc:
@@ -291,4 +300,5 @@ def decode_utf8(data: BytesLike) -> str:
         UnicodeDecodeError: As ``bytes.decode()`` does, when they are not valid.
     """
     # Not str(view, "utf-8"): that of PyPy lets surrogates pass.
-    return codecs.utf_8_decode(_view(data), "strict", True)[0]
+    with _view(data) as view:
+        return codecs.utf_8_decode(view, "strict", True)[0]

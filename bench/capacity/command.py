@@ -1,133 +1,210 @@
-"""The command ``python -m bench capacity``: its options, and what it prints."""
+"""The command ``python -m bench capacity``: its options, and what it does."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
-from collections.abc import Mapping
 
-from .. import report
+from .. import brokers
 from . import figures as figures_module
+from . import quantities, text
 from .figures import Figures
-from .model import GIB, Answer, Load, Machine, plan
-from .simulation import Outcome, simulate
+from .model import GIB, ONE_CORE, Answer, Load, Machine, copies, plan
+from .simulation import MOST_SUBSCRIBERS, Outcome, simulate
 
 MESSAGES = 5000  # that a simulation plays, at least for SECONDS
 SECONDS = 2.0
+MOST_COPIES = 300_000  # that it plays, whatever else
+TOPICS = 1000
 SKEWS = {"all topics alike": 0.0, "popular by Zipf's law": 1.0}
-WIDTH = 26  # of a name, in what is printed
+DESCRIPTION = """
+How many machines does it take?  Computed from the figures in bench/results; nothing is
+measured now.  Numbers may be written as 1M, 1,000,000, 1/60, 16k, 30min, 40%.
+"""
+EXAMPLES = """
+a chat whose rooms have 50 members, each of whom says something once a minute:
+  python -m bench capacity --connections 1M --published 1M/60 --audience 50
+the same, with the rooms shared among four groups of machines:
+  python -m bench capacity --connections 1M --published 1M/60 --audience 50 --shards 4
+"""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options to a parser; what they are by default is in ``Load``."""
+    parser.description, parser.epilog = DESCRIPTION, EXAMPLES
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     usual, one = Load(), Machine()
     group = parser.add_argument_group("load")
-    group.add_argument("--connections", type=int, default=usual.connections)
-    group.add_argument(
-        "--published", type=float, default=usual.published, metavar="PER_SECOND"
-    )
+
+    def add(name: str, kind: object, default: float, unit: str, help: str) -> None:
+        group.add_argument(
+            name,
+            type=kind,  # type: ignore[arg-type]
+            default=default,
+            metavar=unit,
+            help=f"{help} ({text.number(default)})",
+        )
+
+    q = quantities
+    add("--connections", q.count, usual.connections, "N", "that are open at once")
+    add("--published", q.rate, usual.published, "N", "messages/s, to all topics")
     group.add_argument(
         "--audience",
-        type=float,
-        default=usual.audience,
-        help="subscribers that a published message has",
+        type=q.count,
+        metavar="N",
+        help="subscribers that a published message has "
+        f"({usual.audience:g}, or all connections)",
     )
-    group.add_argument("--size", type=int, default=usual.size, help="of a message")
-    group.add_argument(
-        "--received",
-        type=float,
-        default=usual.received,
-        metavar="PER_SECOND",
-        help="messages of one client",
-    )
-    group.add_argument(
-        "--handler",
-        type=float,
-        default=usual.handler,
-        metavar="MICROSECONDS",
-        help="of the program for each of those",
-    )
-    group.add_argument(
-        "--lifetime", type=float, default=usual.lifetime, help="of a connection, in s"
-    )
-    group.add_argument("--ping-interval", type=float, default=usual.ping_interval)
-    group.add_argument("--compressed", action="store_true")
+    add("--size", q.size, usual.size, "BYTES", "of a message")
+    add("--received", q.rate, usual.received, "N", "messages/s of one client, answered")
+    add("--handler", q.microseconds, usual.handler, "US", "of your code, for each")
+    add("--lifetime", q.seconds, usual.lifetime, "SECONDS", "of a connection")
+    add("--ping-interval", q.seconds, usual.ping_interval, "SECONDS", "between pings")
+    group.add_argument("--compressed", action="store_true", help="permessage-deflate")
     group = parser.add_argument_group("machines")
-    group.add_argument("--cores", type=int, default=one.cores)
-    group.add_argument("--memory", type=float, default=one.memory / GIB, metavar="GIB")
+    add("--cores", q.count, one.cores, "N", "of one, each with a worker")
+    add("--memory", q.gibibytes, one.memory / GIB, "GIB", "of one")
+    add("--network", q.gigabits, one.network / 1e9, "GBIT", "of one, per second")
+    add("--headroom", q.share, one.headroom, "SHARE", "of all that, which stays free")
+    add("--shards", q.count, 1, "N", "groups of machines with topics of their own")
     group.add_argument(
-        "--network", type=float, default=one.network / 1e9, metavar="GBIT"
+        "--api",
+        choices=list(figures_module.APIS),
+        default="coroutine",
+        help="handlers as coroutines, or listeners (coroutine)",
     )
     group.add_argument(
-        "--headroom", type=float, default=one.headroom, help="share that stays free"
+        "--broker",
+        choices=list(brokers.BROKERS),
+        default="redis",
+        help="between the workers (redis)",
     )
-    parser.add_argument("--api", choices=list(figures_module.APIS), default="coroutine")
-    parser.add_argument("--broker", default="redis")
-    parser.add_argument(
+    group = parser.add_argument_group("instead, or besides")
+    group.add_argument(
+        "--figures", action="store_true", help="print the figures, and nothing else"
+    )
+    group.add_argument(
         "--simulate", action="store_true", help="play messages, and compare"
     )
-    parser.add_argument("--topics", type=int, default=1000, help="of the simulation")
-    parser.add_argument("--seed", type=int, default=0)
+    group.add_argument(
+        "--topics",
+        type=q.count,
+        metavar="N",
+        help=f"of the simulation ({TOPICS:,}, or as many as can be played)",
+    )
+    group.add_argument("--seed", type=int, default=0, help="of the simulation (0)")
 
 
 def run(options: argparse.Namespace) -> int:
     """Compute, and print; return the exit status."""
-    load, machine = read(options)
-    figures = figures_module.load(options.api, options.broker)
-    answer = plan(load, machine, figures)
-    print(text(load, machine, figures, answer))
-    if not options.simulate:
+    if options.figures:
+        measured = [figures_module.load(options.api, name) for name in brokers.BROKERS]
+        print(text.costs(measured))
         return 0
-    seconds = max(SECONDS, MESSAGES / load.published)
-    outcomes = {
-        name: simulate(
-            load,
-            figures,
-            answer.workers,
-            topics=options.topics,
-            skew=skew,
-            seconds=seconds,
-            seed=options.seed,
-        )
-        for name, skew in SKEWS.items()
-    }
-    print("\n" + comparison(answer, outcomes))
+    load, machine, shards = read(options)
+    figures = figures_module.load(options.api, options.broker)
+    answer = plan(load, machine, figures, shards)
+    print(text.answer(load, machine, figures, answer))
+    if options.simulate:
+        topics = choose_topics(load, options.topics)
+        outcomes = play(load, machine, figures, answer, topics, options.seed)
+        print("\n" + text.comparison(answer, topics, outcomes))
     return 0
 
 
-def read(options: argparse.Namespace) -> tuple[Load, Machine]:
-    """Return what the options say.
+def choose_topics(load: Load, wanted: int | None) -> int:
+    """Return how many topics a simulation has."""
+    if wanted is not None:
+        return wanted
+    return max(1, min(TOPICS, int(MOST_SUBSCRIBERS / max(1, load.audience))))
+
+
+def play(
+    load: Load,
+    machine: Machine,
+    figures: Figures,
+    answer: Answer,
+    topics: int,
+    seed: int,
+) -> dict[str, Outcome]:
+    """Simulate one of the shards, with topics alike and with popular ones."""
+    shards = answer.shards
+    mine = dataclasses.replace(
+        load,
+        connections=math.ceil(load.connections / shards),
+        published=load.published / shards,
+    )
+    workers = answer.workers // shards
+    rate = mine.published * max(1, copies(workers, load.audience))
+    seconds = min(max(SECONDS, MESSAGES / mine.published), MOST_COPIES / rate)
+    servers = answer.brokers // shards
+    if figures.broker not in ONE_CORE:
+        servers *= machine.cores
+    return {
+        name: simulate(
+            mine,
+            figures,
+            workers,
+            brokers=servers,
+            topics=topics,
+            skew=skew,
+            seconds=seconds,
+            seed=seed,
+        )
+        for name, skew in SKEWS.items()
+    }
+
+
+def read(options: argparse.Namespace) -> tuple[Load, Machine, int]:
+    """Return what the options say: a load, a machine, and the number of shards.
 
     Raises:
         ValueError: When a number makes no sense.
     """
-    for name in ("connections", "cores", "memory", "network", "lifetime"):
+    names = "connections cores memory network lifetime ping_interval shards"
+    for name in names.split():
         value = getattr(options, name)
-        if not value > 0:
-            raise ValueError(f"{name} is {value:g}, must be more than 0")
-    if not options.ping_interval > 0:
-        raise ValueError(f"ping interval is {options.ping_interval:g}, must be above 0")
+        if not 0 < value < math.inf:
+            raise ValueError(f"{_option(name)} is {value:g}, must be more than 0")
+    for name in ("connections", "cores", "shards", "size", "topics"):
+        value = getattr(options, name)
+        if value is not None and not (math.isfinite(value) and value == int(value)):
+            raise ValueError(f"{_option(name)} is {value:g}, must be a whole number")
     for name in ("published", "audience", "size", "received", "handler"):
         value = getattr(options, name)
-        if not 0 <= value < math.inf:
-            raise ValueError(f"{name} is {value:g}, must be 0 or more")
-    if options.simulate and not (options.published > 0 and options.topics > 0):
+        if value is not None and not 0 <= value < math.inf:
+            raise ValueError(f"{_option(name)} is {value:g}, must be 0 or more")
+    topics = TOPICS if options.topics is None else options.topics
+    if options.simulate and not (options.published > 0 and topics):
         raise ValueError(
-            f"{options.published:g} messages/s to {options.topics} topics: there is "
-            "nothing to simulate"
+            f"{options.published:g} messages/s to {topics:g} topics: there is nothing "
+            "to simulate"
         )
+    if options.topics is not None:
+        if options.topics < 0:
+            raise ValueError(f"--topics is {options.topics:g}, must be 1 or more")
+        options.topics = int(options.topics)
     if not 0 <= options.headroom < 1:
-        raise ValueError(f"headroom is {options.headroom:g}, must be from 0 to below 1")
-    if options.audience > options.connections:
         raise ValueError(
-            f"an audience of {options.audience:g} is more than the "
-            f"{options.connections:,} connections"
+            f"--headroom is {options.headroom:g}, must be from 0 to below 1, or 0% to "
+            "below 100%"
+        )
+    most = options.connections / options.shards
+    audience = options.audience
+    if audience is None:
+        audience = min(Load().audience, most)
+    if audience > most:
+        where = "connections" if options.shards == 1 else "connections of a shard"
+        raise ValueError(
+            f"--audience is {text.number(audience)}, which is more than the "
+            f"{most:,.0f} {where}"
         )
     load = Load(
-        connections=options.connections,
+        connections=int(options.connections),
         published=options.published,
-        audience=options.audience,
-        size=options.size,
+        audience=audience,
+        size=int(options.size),
         received=options.received,
         handler=options.handler,
         lifetime=options.lifetime,
@@ -135,54 +212,13 @@ def read(options: argparse.Namespace) -> tuple[Load, Machine]:
         compressed=options.compressed,
     )
     machine = Machine(
-        cores=options.cores,
+        cores=int(options.cores),
         memory=options.memory * GIB,
         network=options.network * 1e9,
         headroom=options.headroom,
     )
-    return load, machine
+    return load, machine, int(options.shards)
 
 
-def text(load: Load, machine: Machine, figures: Figures, answer: Answer) -> str:
-    """Return the answer for people to read."""
-    each = (figures.compressed if load.compressed else figures.memory) + figures.kernel
-    recovery = (
-        "its clients find no place"
-        if math.isinf(answer.recovery)
-        else f"all are back after {answer.recovery:.1f} s"
-    )
-    rows = [
-        ("machines", f"{answer.machines:,}, for {answer.bound}"),
-        ("workers", f"{answer.workers:,}, one for each core"),
-        ("connections/worker", f"{load.connections / answer.workers:,.0f}"),
-        ("memory/connection", f"{each / 1024:.1f} KiB, {figures.kernel / 1024:.1f} KiB "
-         "of it the kernel's"),
-        ("memory", f"{answer.memory / GIB:.1f} GiB in all"),
-        ("network", f"{answer.network / 1e9:.2f} Gbit/s in all"),
-        ("cores in use", f"{answer.cores:.2f}"),
-        *((f"  {name}", f"{cores:.2f}") for name, cores in answer.cpu.items()),
-        ("copies of a message", f"{answer.copies:.1f}"),
-        (f"{figures.broker}, in use", f"{answer.broker:.2f} of a core"),
-        (f"{figures.broker} servers", f"{answer.brokers:,}"),
-        ("a machine is lost", recovery),
-    ]  # fmt: skip
-    return "\n".join(f"{name:{WIDTH}}{value}" for name, value in rows)
-
-
-def comparison(answer: Answer, outcomes: Mapping[str, Outcome]) -> str:
-    """Return what was computed beside what was seen."""
-    seen = list(outcomes.values())
-    rows = [
-        ["copies of a message", f"{answer.copies:.2f}"]
-        + [f"{outcome.copies:.2f}" for outcome in seen],
-        ["broker in use", f"{answer.broker:.3f}"]
-        + [f"{outcome.broker:.3f}" for outcome in seen],
-        ["workers in use", f"{answer.cores / answer.workers:.3f}"]
-        + [f"{outcome.worker:.3f}" for outcome in seen],
-        ["busiest worker", ""] + [f"{outcome.busiest:.3f}" for outcome in seen],
-        ["until the last subscriber, ms", ""]
-        + [f"{outcome.delays[0] * 1e3:.2f}" for outcome in seen],
-        ["the same, 99 of 100", ""]
-        + [f"{outcome.delays[1] * 1e3:.2f}" for outcome in seen],
-    ]
-    return report.table(["", "computed", *outcomes], rows)
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,46 +61,53 @@ def load(
     if broker not in choices:
         known = ", ".join(choices)
         raise ValueError(f"unknown broker {broker!r}; there are {known}")
-    library = APIS[api]
 
     def rows(suite: str) -> list[dict[str, Any]]:
         path = results / f"{suite}.jsonl"
         if not path.exists():
             raise BenchError(f"{path} is missing: run python -m bench {suite}")
-        return report.read(path)[1]
-
-    def median(suite: str, name: str, fits: Callable[[dict[str, Any]], bool]) -> float:
-        found = [row[name] for row in rows(suite) if fits(row) and row.get(name)]
-        if not found:
+        try:
+            return report.read(path)[1]
+        except (ValueError, KeyError, TypeError) as exc:
             raise BenchError(
-                f"{suite}.jsonl has no figure: run python -m bench {suite}"
+                f"{path} is not what the harness writes ({type(exc).__name__}): run "
+                f"python -m bench {suite}"
+            ) from exc
+
+    def median(suite: str, name: str, wanted: dict[str, Any]) -> float:
+        found = [
+            row[name]
+            for row in rows(suite)
+            if all(row.get(key) == value for key, value in wanted.items())
+            and row.get(name)
+        ]
+        if not found:
+            case = ", ".join(f"{key} {value}" for key, value in wanted.items())
+            raise BenchError(
+                f"{suite}.jsonl has no {name} of {case or 'anything'}: run "
+                f"python -m bench {suite}"
             )
-        return statistics.median(found)
+        return float(statistics.median(found))
 
-    def mine(row: dict[str, Any], **case: Any) -> bool:
-        wanted = {"library": library, "correct": True, **case}
-        return all(row.get(name) == value for name, value in wanted.items())
-
-    costs = brokers.costs(rows("brokers"), broker)
+    mine = {"library": APIS[api], "correct": True}
+    many = {**mine, "connections": 10_000}
+    used = {**mine, "deflate": True, "no_context": False, "messages": 1}
+    try:
+        costs = brokers.costs(rows("brokers"), broker)
+    except (KeyError, ValueError) as exc:
+        raise BenchError(
+            f"brokers.jsonl has too little of {broker} ({exc}): run "
+            "python -m bench brokers"
+        ) from exc
     return Figures(
         api=api,
         broker=broker,
-        memory=median(
-            "idle", "memory", lambda row: mine(row, connections=10_000, deflate=False)
-        ),
-        compressed=median(
-            "idle",
-            "memory",
-            lambda row: mine(row, deflate=True, no_context=False, messages=1),
-        ),
-        kernel=median("kernel", "memory", lambda row: True),
+        memory=median("idle", "memory", {**many, "deflate": False}),
+        compressed=median("idle", "memory", used),
+        kernel=median("kernel", "memory", {}),
         handshake=median("handshake", "cpu_us", mine),
-        echo=median(
-            "growth", "cpu_us", lambda row: mine(row, mode="echo", connections=10_000)
-        ),
-        delivery=median(
-            "broadcast", "cpu_us", lambda row: mine(row, connections=10_000)
-        ),
+        echo=median("growth", "cpu_us", {**many, "mode": "echo"}),
+        delivery=median("broadcast", "cpu_us", many),
         broker_message=costs.message,
         broker_copy=costs.copy,
         publish=costs.publish,

@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from .figures import Figures
 from .model import Load
 
+MOST_SUBSCRIBERS = 2_000_000
+"""Of all topics: each is placed by itself."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -24,7 +27,7 @@ class Outcome:
     copies: float
     """Of a message, on average."""
     broker: float
-    """Share of its time that the broker was busy."""
+    """Cores that the brokers were busy with."""
     worker: float
     """Share of their time that workers were busy, on average."""
     busiest: float
@@ -38,6 +41,7 @@ def simulate(
     figures: Figures,
     workers: int,
     *,
+    brokers: int = 1,
     topics: int = 1000,
     skew: float = 1.0,
     seconds: float = 5.0,
@@ -50,6 +54,7 @@ def simulate(
             publishing itself) is even on all workers, and makes them slower.
         figures: What things cost.
         workers: How many there are.
+        brokers: Cores of brokers, among which the topics are shared in turn.
         topics: How many there are; their audiences differ, ``load.audience`` is what
             a message meets on average.
         skew: Exponent of Zipf's law: 0 makes all topics alike.
@@ -57,17 +62,22 @@ def simulate(
         seed: Of the random numbers.
 
     Raises:
-        ValueError: When there is nothing to play.
+        ValueError: When there is nothing to play, or too much.
     """
     if load.published <= 0 or topics < 1:
-        raise ValueError(f"{load.published} messages/s to {topics} topics are none")
+        raise ValueError(f"{load.published:g} messages/s to {topics} topics are none")
+    if topics * load.audience > MOST_SUBSCRIBERS:
+        raise ValueError(
+            f"{topics:,} topics of {load.audience:,.0f} subscribers are more than the "
+            f"{MOST_SUBSCRIBERS:,} that are simulated: take fewer topics"
+        )
     chance = random.Random(seed)
     # A topic is published to as often as it is popular, and has as many subscribers.
     weights = [1 / rank**skew for rank in range(1, topics + 1)]
     total = sum(weights)
     met = sum(weight * weight for weight in weights) / total
     placed = [
-        _place(round(load.audience * weight / met), workers, chance)
+        _place(_whole(load.audience * weight / met, chance), workers, chance)
         for weight in weights
     ]
     steps = list(itertools.accumulate(weights))
@@ -75,7 +85,8 @@ def simulate(
     slower = 1 / (1 - even)
     free_at = [0.0] * workers
     busy = [0.0] * workers
-    broker_free = broker_busy = clock = 0.0
+    broker_free = [0.0] * brokers
+    broker_busy = clock = 0.0
     sent = messages = 0
     delays = []
     while True:
@@ -83,16 +94,17 @@ def simulate(
         if clock > seconds:
             break
         messages += 1
-        subscribers = chance.choices(placed, cum_weights=steps)[0]
+        topic = chance.choices(range(topics), cum_weights=steps)[0]
+        subscribers, broker = placed[topic], topic % brokers
         cost = figures.broker_message + figures.broker_copy * len(subscribers)
-        broker_free = max(broker_free, clock) + cost / 1e6
+        sent_at = broker_free[broker] = max(broker_free[broker], clock) + cost / 1e6
         broker_busy += cost / 1e6
         sent += len(subscribers)
-        last = broker_free
+        last = sent_at
         for worker, count in subscribers.items():
             cost = (figures.receive + figures.delivery * count) / 1e6
             busy[worker] += cost
-            free_at[worker] = max(free_at[worker], broker_free) + cost * slower
+            free_at[worker] = max(free_at[worker], sent_at) + cost * slower
             last = max(last, free_at[worker])
         delays.append(last - clock)
     delays.sort()
@@ -122,6 +134,11 @@ def _other_work(load: Load, figures: Figures, workers: int) -> float:
             "anything is published"
         )
     return share
+
+
+def _whole(value: float, chance: random.Random) -> int:
+    """Return one of the two whole numbers around a value, which it is on average."""
+    return int(value) + (chance.random() < value - int(value))
 
 
 def _place(count: int, workers: int, chance: random.Random) -> dict[int, int]:

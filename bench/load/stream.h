@@ -123,6 +123,10 @@ stream_json(uint8_t *out, size_t n)
     }
 }
 
+/* A message of Socket.IO: an event with one text, which needs no escapes. */
+#define STREAM_EVENT "42[\"m\",\""
+#define STREAM_EVENT_END "\"]"
+
 /* Exactly n bytes of the kind; text kinds end in ASCII where they must. */
 static inline void
 stream_payload(uint8_t *out, size_t n, const char *kind)
@@ -130,6 +134,13 @@ stream_payload(uint8_t *out, size_t n, const char *kind)
     if (strcmp(kind, "json") == 0) {
         stream_json(out, n);
         return;
+    }
+    if (strcmp(kind, "socketio") == 0) {
+        size_t begin = strlen(STREAM_EVENT), end = strlen(STREAM_EVENT_END);
+        memcpy(out, STREAM_EVENT, begin);
+        memcpy(out + n - end, STREAM_EVENT_END, end);
+        out += begin;
+        n -= begin + end;
     }
     if (strcmp(kind, "binary") == 0) {
         for (size_t i = 0; i < n; i++) {

@@ -15,6 +15,10 @@
  * ends of the measured time and its CPU clock belongs to counted messages
  * only. With --gate it prints {"phase": ...} before and after the measured
  * phase and waits for a line on standard input.
+ *
+ * --port takes several ports, over which the connections are dealt out in turn.
+ * --kind socketio speaks Socket.IO: a connection joins the default namespace first,
+ * messages are events of one text, and heartbeats are answered.
  */
 #define _GNU_SOURCE
 #include "histogram.h"
@@ -39,18 +43,19 @@
 #endif
 
 enum { ROOM = 1 << 19, EVENTS = 256, HEAD_LIMIT = 16384, STALL = 10 };
-enum { CONNECTING, SECURING, UPGRADING, OPEN, CLOSING, CLOSED };
+enum { MOST_PORTS = 16 };
+enum { CONNECTING, SECURING, UPGRADING, JOINING, OPEN, CLOSING, CLOSED };
 
 static struct {
     const char *mode, *path, *kind;
-    unsigned port;
-    size_t connections, depth, batch, size, fragments, chunk;
-    double seconds, warmup;
+    unsigned ports[MOST_PORTS];
+    size_t port_count, connections, depth, batch, size, fragments, chunk;
+    double seconds, warmup, settle;
     uint64_t messages;
-    bool gate, tls, deflate, no_context;
-} opt = {.mode = "echo", .path = "/", .kind = "text", .port = 9000,
-         .connections = 1, .depth = 1, .size = 32, .fragments = 1,
-         .seconds = 1};
+    bool gate, tls, deflate, no_context, socketio;
+} opt = {.mode = "echo", .path = "/", .kind = "text", .ports = {9000},
+         .port_count = 1, .connections = 1, .depth = 1, .size = 32,
+         .fragments = 1, .seconds = 1, .settle = 0.2};
 
 typedef struct {
     int fd;
@@ -67,6 +72,7 @@ typedef struct {
     char *head;
     size_t head_have;
     bool inflating;
+    bool packet;         /* the message is one of Engine.IO, none of ours */
 #ifdef HAVE_ZLIB
     z_stream *zlib;
 #endif
@@ -281,7 +287,12 @@ inflate_part(conn *c, const uint8_t *data, size_t n)
 static void
 payload_part(conn *c, const uint8_t *data, size_t n)
 {
-    if (c->opcode & 8) {
+    if (c->packet) {
+        /* what it is stands at its beginning */
+        size_t most = sizeof c->control - c->control_have;
+        n = n < most ? n : most;
+    }
+    if (c->opcode & 8 || c->packet) {
         memcpy(c->control + c->control_have, data, n);
         c->control_have = (uint8_t)(c->control_have + n);
     }
@@ -293,9 +304,50 @@ payload_part(conn *c, const uint8_t *data, size_t n)
     }
 }
 
+static void conn_joined(conn *c);
+
+/* Sends a frame of two bytes of text, unless it would fall inside another. */
+static void
+send_packet(conn *c, const char *text)
+{
+    static const uint8_t mask[4] = {0};
+    uint8_t frame[14 + 2];
+    size_t n = strlen(text), size = wire_header(frame, 0x80 | WIRE_TEXT, n, mask);
+    memcpy(frame + size, text, n);
+    if (c->sent == stream_position(&g.stream, c->target)) {
+        conn_write(c, frame, size + n);
+    }
+}
+
+static void
+packet_end(conn *c)
+{
+    const uint8_t *text = c->control;
+    size_t n = c->control_have;
+    c->packet = false;
+    c->skip = 0;
+    if (c->state == JOINING && n > 0 && text[0] == '0') {
+        send_packet(c, "40");
+    }
+    else if (c->state == JOINING && n > 1 && text[0] == '4' && text[1] == '0') {
+        conn_joined(c);
+    }
+    else if (n == 1 && text[0] == '2') {
+        send_packet(c, "3");
+    }
+    else {
+        fail("Socket.IO: not expected: %.*s", (int)(n < 60 ? n : 60),
+             (const char *)text);
+    }
+}
+
 static void
 frame_end(conn *c)
 {
+    if (c->packet) {
+        packet_end(c);
+        return;
+    }
     if (c->opcode == WIRE_PING) {
         uint8_t pong[14 + 125] = {0}, mask[4] = {0};
         size_t size = wire_header(pong, 0x80 | WIRE_PONG, c->control_have,
@@ -362,7 +414,8 @@ frame_begin(conn *c)
     }
     if (!c->skip) {
         c->inflating = (h[0] & 0x40) != 0;
-        if (c->received >= sender_of(c)->target) {
+        c->packet = opt.socketio && (c->state == JOINING || c->left == 1);
+        if (!c->packet && c->received >= sender_of(c)->target) {
             fail("wrong reply: a message that nobody sent");
         }
     }
@@ -457,8 +510,9 @@ conn_start(conn *c)
     if (opt.connections > 1) {
         bind(c->fd, (struct sockaddr *)&from, sizeof from);
     }
+    unsigned port = opt.ports[(size_t)(c - g.conns) % opt.port_count];
     struct sockaddr_in to = {.sin_family = AF_INET,
-                             .sin_port = htons((uint16_t)opt.port),
+                             .sin_port = htons((uint16_t)port),
                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     if (c->fd < 0 || (connect(c->fd, (struct sockaddr *)&to, sizeof to) < 0
                       && errno != EINPROGRESS)) {
@@ -499,27 +553,39 @@ check_upgrade(conn *c)
     return (size_t)(end - c->head) + 4;
 }
 
+/* The connection can be sent messages from now on. */
 static void
-conn_upgraded(conn *c, size_t used)
+conn_joined(conn *c)
 {
     g.opening--;
     g.opened++;
+    g.progress = wire_now(CLOCK_MONOTONIC);
+    c->state = OPEN;
+    if (!mode_is("handshake")) {
+        g.open++;
+        connect_more();
+    }
+}
+
+static void
+conn_upgraded(conn *c, size_t used)
+{
     g.now = wire_now(CLOCK_MONOTONIC);
-    g.progress = g.now;
     char *head = c->head;
     size_t n = c->head_have - used;
-    c->state = OPEN;
     c->head = NULL;
+    if (opt.socketio) {
+        c->state = JOINING;
+    }
+    else {
+        conn_joined(c);
+    }
     if (mode_is("handshake")) {
         static const uint8_t close_frame[8] = {0x88, 0x82, 0, 0, 0, 0,
                                                0x03, 0xe8};
         histogram_add(&g.latency, g.now - c->started, 1);
         c->state = CLOSING;
         conn_write(c, close_frame, sizeof close_frame);
-    }
-    else {
-        g.open++;
-        connect_more();
     }
     if (n) {
         conn_frames(c, (uint8_t *)head + used, n);
@@ -672,7 +738,7 @@ conn_event(conn *c, uint32_t events)
         conn_upgrading(c);
         return;
     }
-    if (c->state < OPEN || g.failed) {
+    if (c->state < JOINING || g.failed) {
         return;
     }
     const uint32_t end = EPOLLRDHUP | EPOLLHUP | EPOLLERR;
@@ -815,14 +881,29 @@ usage(const char *what)
 {
     fprintf(stderr,
             "ws_load: %s\n"
-            "usage: ws_load --port N [--mode echo|broadcast|handshake|idle]\n"
+            "usage: ws_load --port N,... [--mode echo|broadcast|handshake|idle]\n"
             "  [--connections N] [--depth N] [--refill N] [--size BYTES]\n"
-            "  [--kind text|binary|cyrillic|cjk|emoji|mixed|json]\n"
-            "  [--seconds S | --messages N] [--warmup S] [--path PATH]\n"
+            "  [--kind text|binary|cyrillic|cjk|emoji|mixed|json|socketio]\n"
+            "  [--seconds S | --messages N] [--warmup S] [--settle S] [--path PATH]\n"
             "  [--fragments N] [--chunk BYTES] [--tls] [--deflate] [--no-context]\n"
             "  [--gate]\n",
             what);
     exit(2);
+}
+
+static void
+parse_ports(const char *text)
+{
+    char *end = (char *)text;
+    for (opt.port_count = 0; opt.port_count < MOST_PORTS; text = end + 1) {
+        opt.ports[opt.port_count++] = (unsigned)strtoul(text, &end, 10);
+        if (*end != ',') {
+            break;
+        }
+    }
+    if (*end) {
+        usage("--port takes numbers between commas, at most 16");
+    }
 }
 
 static void
@@ -861,7 +942,7 @@ parse_options(int argc, char **argv)
             opt.kind = value;
         }
         else if (strcmp(name, "--port") == 0) {
-            opt.port = (unsigned)number;
+            parse_ports(value);
         }
         else if (strcmp(name, "--connections") == 0) {
             opt.connections = number;
@@ -887,6 +968,9 @@ parse_options(int argc, char **argv)
         else if (strcmp(name, "--seconds") == 0) {
             opt.seconds = strtod(value, NULL);
         }
+        else if (strcmp(name, "--settle") == 0) {
+            opt.settle = strtod(value, NULL);
+        }
         else if (strcmp(name, "--warmup") == 0) {
             opt.warmup = strtod(value, NULL);
         }
@@ -896,6 +980,10 @@ parse_options(int argc, char **argv)
     }
     if (!opt.connections || !opt.depth || !opt.fragments) {
         usage("--connections, --depth and --fragments start at 1");
+    }
+    opt.socketio = strcmp(opt.kind, "socketio") == 0;
+    if (opt.socketio) {
+        opt.size += strlen(STREAM_EVENT) + strlen(STREAM_EVENT_END);
     }
     if (!opt.batch || opt.batch > opt.depth) {
         opt.batch = opt.depth; /* a whole batch at a time */
@@ -922,7 +1010,7 @@ prepare(void)
         "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%u\r\nUpgrade: websocket\r\n"
         "Connection: Upgrade\r\nSec-WebSocket-Key: %s\r\n"
         "Sec-WebSocket-Version: 13\r\nUser-Agent: ws_load\r\n%s\r\n",
-        opt.path, opt.port, key,
+        opt.path, opt.ports[0], key,
         !opt.deflate ? ""
         : opt.no_context
             ? "Sec-WebSocket-Extensions: permessage-deflate; "
@@ -959,7 +1047,8 @@ main(int argc, char **argv)
     prepare();
     open_all();
     if (mode_is("broadcast")) {
-        usleep(200000); /* the last handlers must have joined the crowd */
+        /* the last handlers must have joined the crowd */
+        usleep((useconds_t)(opt.settle * 1e6));
     }
     if (mode_is("idle")) {
         if (opt.messages && !g.failed) {

@@ -32,6 +32,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--zlib", choices=("zlib", "zlib-ng"), default="zlib")
     parser.add_argument("--engine", default="")
     parser.add_argument("--per-topic", type=int, default=0)
+    parser.add_argument("--broker", default="")
     return parser.parse_args()
 
 

@@ -1,26 +1,24 @@
-"""websockets, asyncio API: rooms as sets, each broadcast to; see websock_topics."""
+"""websockets, asyncio API: rooms as sets, each broadcast to; see websock_topics.py."""
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import common
+from rooms import Rooms
 
 options = common.parse_arguments()
 
 from websockets.asyncio.server import broadcast, serve  # noqa: E402
 
-numbers = itertools.count()
-rooms: dict[int, set[Any]] = {}
+rooms = Rooms(options)
+members: dict[str, set[Any]] = {}
 
 
 async def handler(ws: Any) -> None:
-    number = next(numbers)
-    key = number // options.per_topic if options.per_topic else 0
-    rooms.setdefault(key, set()).add(ws)
+    members.setdefault(rooms.enter(), set()).add(ws)
     async for message in ws:
-        for room in rooms.values():
+        for room in members.values():
             broadcast(room, message)
 
 

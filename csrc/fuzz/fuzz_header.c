@@ -27,9 +27,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memset(out, 0xa5, sizeof out);
     want[0] = (uint8_t)first;
     const size_t extended = length < 126 ? 0 : length < 65536 ? 2 : 8;
-    want[1] = (uint8_t)(extended == 0   ? length
-                        : extended == 2 ? 126
-                                        : 127);
+    want[1] = (uint8_t)(extended == 0 ? length : extended == 2 ? 126 : 127);
     want[1] |= masked ? 0x80 : 0;
     for (size_t i = 0; i < extended; i++) {
         want[n++] = (uint8_t)(length >> 8 * (extended - 1 - i));

@@ -38,7 +38,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         const uint32_t seed = (uint32_t)data[i + 1] << 8 | data[i + 2];
         for (uint32_t k = 0; k < data[i] / 5U; k++) {
             /* the same character, its neighbours, or all over the range */
-            const uint32_t step = seed & 1 ? k * (seed >> 4) : seed & 2 ? k : 0;
+            const uint32_t step = seed & 1   ? k * (seed >> 4)
+                                  : seed & 2 ? k
+                                             : 0;
             if (n + 4 > MAX_TEXT) {
                 break;
             }

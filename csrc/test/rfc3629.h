@@ -78,8 +78,7 @@ slow_read(const uint8_t *p, size_t n, reading *out)
                 return;
             }
         }
-        uint32_t point =
-            length == 1 ? p[start] : p[start] & (0x7fU >> length);
+        uint32_t point = length == 1 ? p[start] : p[start] & (0x7fU >> length);
         for (size_t i = 1; i < length; i++) {
             point = point * 64 + (p[start + i] & 63U);
         }

@@ -43,8 +43,8 @@ static size_t
 header_size(const uint8_t *p)
 {
     const unsigned field = p[1] & 0x7f;
-    return 2 + (field == 126 ? 2U : field == 127 ? 8U : 0U)
-           + (p[1] & 0x80 ? 4U : 0U);
+    const size_t extended = field == 126 ? 2 : field == 127 ? 8 : 0;
+    return 2 + extended + (p[1] & 0x80 ? 4U : 0U);
 }
 
 static void
@@ -90,11 +90,12 @@ round_trip(uint64_t length, int masked)
 {
     uint8_t *out = exact(WS_FRAME_MAX_HEADER);
     ws_frame_header head;
-    const size_t want =
-        2 + (length > 65535 ? 8U : length > 125 ? 2U : 0U) + (masked ? 4U : 0);
+    const size_t extended = length > 65535 ? 8 : length > 125 ? 2 : 0;
+    const size_t want = 2 + extended + (masked ? 4U : 0U);
 
     memset(out, 0xee, WS_FRAME_MAX_HEADER);
-    const size_t size = ws_frame_encode(out, 0x82, length, masked ? mask : NULL);
+    const size_t size =
+        ws_frame_encode(out, 0x82, length, masked ? mask : NULL);
     CHECK(size == want, "length %llu: header of %zu bytes, not %zu",
           (unsigned long long)length, size, want);
     for (size_t i = size; i < WS_FRAME_MAX_HEADER; i++) {
@@ -149,17 +150,21 @@ main(void)
                 }
                 bytes[0] = (uint8_t)first;
                 bytes[1] = (uint8_t)second;
-                feed(bytes, variant < 2 ? sizeof bytes : 3, variant & 1,
-                     variant & 2 ? 0x40 : variant & 4 ? 0x70 : 0);
+                const unsigned rsv = variant & 2   ? 0x40
+                                     : variant & 4 ? 0x70
+                                                   : 0;
+                feed(bytes, variant < 2 ? sizeof bytes : 3, variant & 1, rsv);
             }
         }
     }
 
+    /* clang-format off */
     const uint64_t lengths[] = {0, 1, 124, 125, 126, 127, 128, 255, 256, 65534,
                                 65535, 65536, 65537, 0x7fffffff, 0x80000000,
                                 0xffffffff, UINT64_C(0x100000000),
                                 UINT64_C(0x100000001),
                                 UINT64_C(0x7fffffffffffffff)};
+    /* clang-format on */
     for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
         round_trip(lengths[i], 0);
         round_trip(lengths[i], 1);

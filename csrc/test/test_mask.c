@@ -117,7 +117,8 @@ main(void)
         CHECK(memcmp(data, pieces, 100) == 0, "in place, cut at %zu", cut);
     }
     memset(pieces, 'a', 100);
-    CHECK(ws_mask_copy_or(whole, pieces, 100, key, 0), "copy_or: %d", whole[1]);
+    CHECK(ws_mask_copy_or(whole, pieces, 100, key, 0), "copy_or: %d",
+          whole[1]);
     CHECK(!ws_mask_inplace_or(whole, 100, key, 0), "inplace_or: %d", whole[1]);
     return passed("test_mask");
 }

@@ -12,7 +12,8 @@
 enum { THREADS = 8, ROUNDS = 200, SIZE = 1000 };
 
 static const uint8_t key[4] = {0x37, 0xfa, 0x21, 0x3d};
-static uint8_t plain[SIZE], masked[SIZE]; /* written before there are threads */
+/* Written before there are threads. */
+static uint8_t plain[SIZE], masked[SIZE];
 static pthread_barrier_t start;
 
 static unsigned long

@@ -28,8 +28,9 @@ check_decode(const ws_kernel *kernel, const uint8_t *p, size_t n,
     uint32_t *out = exact(want->chars * 4);
     kernel->utf8_decode4(out, p, n);
     for (size_t i = 0; i < want->chars; i++) {
-        CHECK(out[i] == want->text[i], "%s decode4: n %zu, char %zu: %x, not %x",
-              kernel->name, n, i, out[i], want->text[i]);
+        CHECK(out[i] == want->text[i],
+              "%s decode4: n %zu, char %zu: %x, not %x", kernel->name, n, i,
+              out[i], want->text[i]);
     }
     free(out);
 }
@@ -45,8 +46,8 @@ check_whole(const ws_kernel *kernel, const uint8_t *p, size_t n)
 
     slow_read(p, n, &want);
     const size_t end = kernel->utf8_scan(p, n, &info);
-    CHECK(end == want.end, "%s scan: n %zu: %zu, not %zu", kernel->name, n, end,
-          want.end);
+    CHECK(end == want.end, "%s scan: n %zu: %zu, not %zu", kernel->name, n,
+          end, want.end);
     CHECK(kernel->utf8_validate(&st, p, n) == want.end,
           "%s validate: n %zu, not %zu", kernel->name, n, want.end);
     while (ascii < n && p[ascii] < 0x80) {
@@ -63,8 +64,9 @@ check_whole(const ws_kernel *kernel, const uint8_t *p, size_t n)
           "%s chars: n %zu: %zu, not %zu", kernel->name, n, info.chars,
           want.chars);
     if (want.complete) {
-        CHECK(info.max_char == class_of(want.largest), "%s max_char: %x for %x",
-              kernel->name, info.max_char, want.largest);
+        CHECK(info.max_char == class_of(want.largest),
+              "%s max_char: %x for %x", kernel->name, info.max_char,
+              want.largest);
         check_decode(kernel, p, n, &want);
     }
 }
@@ -103,9 +105,9 @@ static uint32_t
 random_point(unsigned kind)
 {
     static const uint32_t edges[] = {
-        0,      0x7f,   0x80,   0xff,   0x100,   0x7ff,   0x800,    0xfff,
-        0x1000, 0xcfff, 0xd000, 0xd7ff, 0xe000,  0xfffd,  0xffff,   0x10000,
-        0x3ffff, 0x40000, 0xfffff, 0x100000, 0x10ffff};
+        0,      0x7f,    0x80,    0xff,    0x100,   0x7ff,    0x800,
+        0xfff,  0x1000,  0xcfff,  0xd000,  0xd7ff,  0xe000,   0xfffd,
+        0xffff, 0x10000, 0x3ffff, 0x40000, 0xfffff, 0x100000, 0x10ffff};
     static const uint32_t limits[] = {0x80, 0x100, 0x800, 0x10000, 0x110000};
 
     if (kind == 5) {
@@ -176,9 +178,9 @@ texts(const ws_kernel *kernel)
 static void
 around(const ws_kernel *kernel, const uint8_t *bytes, size_t size)
 {
-    static const size_t places[] = {0,  1,  2,  3,  13, 14, 15, 16, 17, 29,
-                                    30, 31, 32, 33, 60, 61, 62, 63, 64, 65,
-                                    66, 67, 68, 69, 95, 127, 128};
+    static const size_t places[] = {0,  1,  2,  3,  13, 14, 15, 16,  17,
+                                    29, 30, 31, 32, 33, 60, 61, 62,  63,
+                                    64, 65, 66, 67, 68, 69, 95, 127, 128};
 
     for (size_t k = 0; k < sizeof places / sizeof places[0]; k++) {
         const size_t before = places[k];

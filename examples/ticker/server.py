@@ -1,7 +1,8 @@
 """A ticker: prices as topics, of which a page chooses those that it shows.
 
-Open http://localhost:8765/.  On the command line: another port, and the URL of a
-broker.  Whoever reads too slowly gets the newest price of each, and not all of them.
+Open http://localhost:8765/.  On the command line: another port, the URL of a broker,
+and ``quiet`` for all of several processes but one, which makes the prices.  Whoever
+reads too slowly gets the newest price of each, and not all of them.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ async def tick(server: Server, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
 
-async def main(port: int = 8765, broker: str = "memory://") -> None:
+async def main(port: int = 8765, broker: str = "memory://", how: str = "") -> None:
     async with websock.serve(
         Reader,
         "localhost",
@@ -69,6 +70,8 @@ async def main(port: int = 8765, broker: str = "memory://") -> None:
     ) as server:
         port = server.sockets[0].getsockname()[1]
         print(f"http://localhost:{port}/", flush=True)
+        if how == "quiet":
+            await server.serve_forever()
         await tick(server, 0.25)
 
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
+from brokers.machines import Machine
 from doc_pages import free_port
 from linked import freeze
 from scripted import LOOPBACK, run_on
@@ -32,6 +35,50 @@ def find(name: str) -> str | None:
     )
 
 
+class Authority:
+    """A certificate authority, and a broker's certificate from it.
+
+    Args:
+        folder: Where the files go.
+        names: Names and addresses that the certificate is for.
+    """
+
+    def __init__(self, folder: Path, *names: str) -> None:
+        names = names or (LOOPBACK, "localhost")
+        self.name = names[0]
+        self._authority = trustme.CA()
+        issued = self._authority.issue_cert(*names)
+        self.authority = folder / "authority.pem"
+        self.certificate = folder / "certificate.pem"
+        self.key = folder / "key.pem"
+        self._authority.cert_pem.write_to_path(str(self.authority))
+        issued.cert_chain_pems[0].write_to_path(str(self.certificate))
+        issued.private_key_pem.write_to_path(str(self.key))
+
+    def client(self) -> ssl.SSLContext:
+        """Return a context that trusts it, and nobody else."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._authority.configure_trust(context)
+        return context
+
+    def arguments(self, kind: str, port: int) -> list[str]:
+        """Return what makes a broker speak TLS, and nothing else."""
+        if kind == "nats":
+            return [
+                *("--tls", "--tlscert", str(self.certificate)),
+                *("--tlskey", str(self.key)),
+            ]
+        return [
+            *("--port", "0", "--tls-port", str(port), "--tls-auth-clients", "no"),
+            *("--tls-cert-file", str(self.certificate)),
+            *("--tls-key-file", str(self.key)),
+            *("--tls-ca-cert-file", str(self.authority)),
+        ]
+
+
+SECURE = {"redis": "rediss", "nats": "tls"}
+
+
 class Broker:
     """A broker on a port of its own, with its data in a folder.
 
@@ -39,27 +86,50 @@ class Broker:
         kind: ``"redis"`` or ``"nats"``.
         folder: Where it may write.
         arguments: More arguments for it.
+        authority: Whose certificate it has, if it speaks TLS.
+        machine: Where it runs, if that is not here.
     """
 
-    def __init__(self, kind: str, folder: Path, *arguments: str) -> None:
+    def __init__(
+        self,
+        kind: str,
+        folder: Path,
+        *arguments: str,
+        authority: Authority | None = None,
+        machine: Machine | None = None,
+    ) -> None:
         self.kind = kind
         self.folder = folder
         self.arguments = arguments
+        self.authority = authority
+        self.machine = machine
+        self.address = machine.address if machine else LOOPBACK
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
+    def scheme(self) -> str:
+        return self.kind if self.authority is None else SECURE[self.kind]
+
+    @property
     def url(self) -> str:
-        return f"{self.kind}://{LOOPBACK}:{self.port}"
+        return f"{self.scheme}://{self.address}:{self.port}"
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
         program = find(f"{self.kind}-server")
         assert program is not None
-        command = [program, "-a", LOOPBACK, "-p", str(self.port)]
+        # On a machine of its own it is also asked from there.
+        address = "0.0.0.0" if self.machine else LOOPBACK
+        command = [program, "-a", address, "-p", str(self.port)]
         if self.kind == "redis":
-            command = [program, "--bind", LOOPBACK, "--port", str(self.port)]
+            command = [program, "--bind", address, "--port", str(self.port)]
+            command += ["--protected-mode", "no"] if self.machine else []
             command += ["--dir", str(self.folder), "--save", "", "--daemonize", "no"]
+        if self.authority is not None:
+            command += self.authority.arguments(self.kind, self.port)
+        if self.machine is not None:
+            command = self.machine.command(*command)
         with (self.folder / f"{self.kind}.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [*command, *self.arguments], stdout=log, stderr=log, cwd=self.folder
@@ -72,13 +142,26 @@ class Broker:
 
     def _answers(self) -> bool:
         try:
-            with socket.create_connection((LOOPBACK, self.port), 1) as sock:
+            with self._connect() as sock:
                 if self.kind == "nats":
                     return sock.recv(4) == b"INFO"
+                if self.authority is not None:
+                    with self.authority.client().wrap_socket(
+                        sock, server_hostname=self.authority.name
+                    ) as secure:
+                        secure.sendall(b"PING\r\n")
+                        return secure.recv(7) in (b"+PONG\r\n", b"-NOAUTH")
                 sock.sendall(b"PING\r\n")
                 return sock.recv(7) in (b"+PONG\r\n", b"-NOAUTH")
         except OSError:
             return False
+
+    def _connect(self) -> socket.socket:
+        if self.machine is None:
+            return socket.create_connection((LOOPBACK, self.port), 1)
+        sock = self.machine.connect(self.port)
+        sock.settimeout(1)
+        return sock
 
     def log(self) -> str:
         return (self.folder / f"{self.kind}.log").read_text(errors="replace")
@@ -103,10 +186,16 @@ class Broker:
 
 
 @contextmanager
-def running(kind: str, folder: Path, *arguments: str) -> Iterator[Broker]:
+def running(
+    kind: str,
+    folder: Path,
+    *arguments: str,
+    authority: Authority | None = None,
+    machine: Machine | None = None,
+) -> Iterator[Broker]:
     """Run a broker."""
     folder.mkdir(exist_ok=True)
-    broker = Broker(kind, folder, *arguments)
+    broker = Broker(kind, folder, *arguments, authority=authority, machine=machine)
     broker.start()
     try:
         yield broker

@@ -6,10 +6,12 @@ import asyncio
 import logging
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from brokers.running import (
     with_nats,
     with_redis,
 )  # fmt: skip
+from helpers import request
 from scripted import LOOPBACK
 from subscribers import Relay, handler, served, until
 
@@ -35,6 +38,21 @@ import websock
 from websock.topics import BrokerError, Gap
 
 broker = broker_fixture()
+
+
+class Nowhere:
+    """Stands for listening sockets: connections are handed over."""
+
+    sockets = ()
+
+    def is_serving(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        pass
+
+    async def wait_closed(self) -> None:
+        pass
 
 
 @pytest.fixture(params=KINDS)
@@ -126,6 +144,149 @@ def test_what_goes_with_a_message(broker: Broker) -> None:
     go(main())
 
 
+def test_from_handlers_listeners_and_threads(broker: Broker) -> None:
+    """Whoever publishes, the subscribers of all servers get it, in their order."""
+
+    class Room(websock.Listener):
+        def on_open(self, ws: Any) -> None:
+            ws.subscribe("room")
+
+        def on_message(self, ws: Any, message: Any) -> None:
+            for number in range(100):
+                ws.server.publish("room", f"listener {number}")
+
+    async def room(ws: Any) -> None:
+        await ws.subscribe("room")
+        await ws.send("ready")
+        async for _ in ws:
+            for number in range(100):
+                ws.server.publish("room", f"handler {number}")
+                await asyncio.sleep(0)
+
+    async def main() -> None:
+        name = prefix()
+        one, two = (topics_on(broker.url, prefix=name) for _ in range(2))
+        async with (
+            served(Room, topics=one) as (first, a),
+            served(room, topics=two) as (second, b),
+        ):
+            assert await b.get() == "ready"
+            await until(lambda: first.subscribers("room"))
+            # It has subscribed when something comes.
+            while not await in_time(a.ws.recv()):
+                second.publish("room", "")
+            second.publish("room", "begin")
+            for client in (a, b):
+                while await client.get() != "begin":
+                    pass
+
+            def publish(server: Any, thread: int) -> None:
+                for number in range(100):
+                    server.publish("room", f"thread{thread} {number}")
+
+            threads = [
+                asyncio.to_thread(publish, server, thread)
+                for thread, server in enumerate((first, second, first))
+            ]
+            await asyncio.gather(a.ws.send("go"), b.ws.send("go"), *threads)
+            names = ("listener", "handler", "thread0", "thread1", "thread2")
+            for client in (a, b):
+                got = [message.split() for message in await client.get(500)]
+                for who in names:
+                    mine = [int(number) for name, number in got if name == who]
+                    assert mine == list(range(100)), who
+
+    go(main())
+
+
+async def in_time(waiting: Any) -> bool:
+    """Whether something has come within a moment."""
+    try:
+        async with asyncio.timeout(0.05):
+            await waiting
+    except TimeoutError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(
+    not hasattr(socket, "SOCK_SEQPACKET"),
+    reason="this system has no Unix sockets that keep writes apart",
+)
+def test_what_comes_together_leaves_together(broker: Broker) -> None:
+    """Messages that the broker sends at once are few writes for each connection."""
+
+    async def main() -> None:
+        async with several(broker, 1, clients=0) as ((server,),):
+            topics = server.topics
+            serving = websock.serve(
+                handler, port=0, ping_interval=None, topics=topics, compression=None
+            )
+            other, factory = serving.make_server(Nowhere())
+            loop = asyncio.get_running_loop()
+            ours, peer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            for sock in (ours, peer):
+                sock.setblocking(False)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1_000_000)
+            connection = factory(other)
+            connection.start(ours)
+            other.add_connection(connection)
+            await loop.sock_sendall(peer, request())
+            assert (await loop.sock_recv(peer, 65536)).startswith(b"HTTP/1.1 101 ")
+            await loop.sock_sendall(peer, b"\x81\x83\0\0\0\0t.*")
+            assert await loop.sock_recv(peer, 65536) == b"\x81\x02ok"
+            wanted = b""
+            for number in range(200):
+                text = b"message %d" % number
+                wanted += bytes((0x81, len(text))) + text
+                server.publish(f"t.{number % 7}", text.decode())
+            writes = 0
+            got = b""
+            while len(got) < len(wanted):
+                got += await loop.sock_recv(peer, 1 << 20)
+                writes += 1
+            assert got == wanted
+            assert writes < 50
+            peer.close()
+            await until(lambda: not other.all_connections)
+
+    go(main())
+
+
+def test_a_slow_subscriber_holds_up_nobody(broker: Broker) -> None:
+    """Neither those of its own process nor those of others."""
+
+    async def main() -> None:
+        slow = websock.SlowConsumer("drop_oldest", max_messages=3)
+        options = {"compression": None, "write_limit": 10_000, "slow_consumer": slow}
+        name = prefix()
+        one, two = (topics_on(broker.url, prefix=name) for _ in range(2))
+        async with (
+            served(clients=2, topics=one, **options) as (first, a, b),
+            served(topics=two, **options) as (_, c),
+        ):
+            for client in (a, b, c):
+                await client.ask("t")
+            (stuck,) = [
+                ws for ws in first.connections
+                if ws.remote_address == a.ws.local_address
+            ]  # fmt: skip
+            a.ws.pause_reading()
+            message = "." * 50_000
+            while stuck.stats().dropped < 5:
+                first.publish("t", message)
+                for client in (b, c):
+                    assert await client.get() == message
+            first.publish("t", "newest")
+            assert await b.get() == await c.get() == "newest"
+            a.ws.resume_reading()
+            while await a.get() != "newest":
+                pass
+            assert first.stats().dropped == stuck.stats().dropped
+
+    go(main())
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_across_processes(kind: str, tmp_path: Path) -> None:
     """Two programs, as two machines would run them, on addresses of their own."""
@@ -197,6 +358,92 @@ def test_no_answer(victim: Broker) -> None:
             assert await a.get() == "x"
 
     go(main())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_somebody_else_answers(kind: str, tmp_path: Path) -> None:
+    """A port where another program listens is said as clearly as a closed one."""
+
+    async def main() -> None:
+        async def answer(
+            reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        ) -> None:
+            writer.write(b"220 mail.example ESMTP\r\n")
+            try:
+                await reader.read()
+            except ConnectionResetError:
+                pass  # it has had enough
+            finally:
+                writer.close()
+
+        async with await asyncio.start_server(answer, LOOPBACK, 0) as server:
+            address = f"{kind}://{LOOPBACK}:{server.sockets[0].getsockname()[1]}"
+            with pytest.raises(BrokerError) as caught:
+                await topics_on(address, timeout=5).start()
+            text = str(caught.value)
+            assert text.startswith(f"cannot reach the broker at {address}: "), text
+            assert not text.endswith(": ")
+
+    go(main())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_attempts_become_rare(kind: str, tmp_path: Path) -> None:
+    """Somebody who refuses in place of the broker sees how often it is tried."""
+    times: list[float] = []
+
+    async def main(broker: Broker) -> None:
+        topics = topics_on(broker.url, prefix=prefix(), timeout=5)
+        async with served(topics=topics) as (server, a):
+            await a.ask("t")
+            await in_thread(broker.kill)
+            loop = asyncio.get_running_loop()
+
+            def refuse(
+                reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+            ) -> None:
+                times.append(loop.time())
+                writer.transport.abort()
+
+            refusing = await asyncio.start_server(
+                refuse, LOOPBACK, broker.port, reuse_address=True
+            )
+            async with refusing:
+                await until(lambda: len(times) >= 4)
+                server.publish("t", "here")
+                assert await a.get() == "here"
+            await in_thread(broker.start)
+            await until(lambda: topics.backend.is_connected)  # type: ignore[attr-defined]
+            server.publish("t", "back")
+            assert await a.get() == "back"
+
+    with running(kind, tmp_path) as broker:
+        go(main(broker))
+    waits = [after - before for before, after in pairwise(times)]
+    # The first may have met nobody at all, so it is one of the first two.
+    for number, wait in enumerate(waits):
+        assert wait >= 0.05 * 2**number * 0.5, waits
+
+
+@with_redis
+@pytest.mark.slow
+def test_as_patient_as_asked(tmp_path: Path) -> None:
+    """A broker may take its ``timeout``; the client library has a shorter one."""
+
+    async def main(broker: Broker) -> None:
+        async with several(broker, timeout=60) as ((one, a), (_, b)):
+            for client in (a, b):
+                await client.ask("t")
+            broker.pause()
+            one.publish("t", "x")
+            await asyncio.sleep(6)  # more than the five seconds of redis-py
+            broker.go_on()
+            assert await a.get() == await b.get() == "x"
+            backend = one.topics.backend
+            assert (backend.is_connected, backend.unsent) == (True, 0)
+
+    with running("redis", tmp_path) as broker:
+        go(main(broker))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -400,6 +647,59 @@ def test_cut_off_alone(broker: Broker, caplog: pytest.LogCaptureFixture) -> None
 
     go(main())
     assert "messages did not arrive here: t.x: 2 to 8 of" in caplog.text
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_too_slow_for_the_broker(kind: str, tmp_path: Path) -> None:
+    """A process that takes too little is thrown out: it comes back, and says so."""
+    gaps: list[Gap] = []
+    arguments = ["--client-output-buffer-limit", "pubsub", "1mb", "0", "0"]
+    said = "overcoming of output buffer limits"
+    if kind == "nats":
+        config = tmp_path / "nats.conf"
+        config.write_text('max_pending: 2000000\nwrite_deadline: "500ms"\n')
+        arguments = ["-c", str(config)]
+        said = "Slow Consumer"
+
+    async def main(broker: Broker) -> None:
+        name = prefix()
+        async with Relay(broker.port) as line:
+            url = f"{kind}://{LOOPBACK}:{line.port}"
+            far = topics_on(url, prefix=name, on_gap=gaps.append, timeout=30)
+            near = topics_on(broker.url, prefix=name, timeout=30)
+            async with (
+                served(topics=far) as (_, a),
+                served(topics=near, client={"max_size": None}) as (two, b),
+            ):
+                for client in (a, b):
+                    await client.ask("t")
+                two.publish("t", "before")
+                assert await a.get() == await b.get() == "before"
+                line.hold()
+                count = 0
+                while said not in broker.log():
+                    for _ in range(10):
+                        two.publish("t", f"{count} " + "." * 300_000)
+                        # Others get it, as fast as the broker has its slow one.
+                        assert (await b.get()).startswith(f"{count} ")
+                        count += 1
+                    assert count < 1000
+                line.flow()
+                await until(lambda: not far.backend.is_connected)  # type: ignore[attr-defined]
+                await until(lambda: far.backend.is_connected)  # type: ignore[attr-defined]
+                two.publish("t", "after")
+                assert await b.get() == "after"
+                got = [await a.get()]
+                while got[-1] != "after":
+                    got.append(await a.get())
+                begin = [int(message.split()[0]) for message in got[:-1]]
+                assert begin == list(range(len(begin)))
+                (gap,) = gaps
+                # They are counted from 1, and one came before.
+                assert (gap.first, gap.last) == (len(begin) + 2, count + 1)
+
+    with running(kind, tmp_path, *arguments) as broker:
+        go(main(broker))
 
 
 def test_on_gap_that_fails(broker: Broker, caplog: pytest.LogCaptureFixture) -> None:
@@ -720,6 +1020,41 @@ def test_redis_that_is_full(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
     with running("redis", tmp_path, *arguments) as broker:
         go(main(broker))
     assert "refused a message of 2000" in caplog.text
+
+
+@with_redis
+def test_redis_that_evicts(tmp_path: Path) -> None:
+    """It throws away what is old: nothing is refused, and that is told, too."""
+    gaps: list[Gap] = []
+
+    async def main(broker: Broker) -> None:
+        name = prefix()
+        topics = topics_on(broker.url, prefix=name, history=100, on_gap=gaps.append)
+        client = redis_client(broker)
+        async with served(late, topics=topics) as (server, a):
+            await a.ws.send("t.**")
+            assert await a.get() == "ok"
+            server.publish("t.old", "1")
+            first = await a.get()
+            assert numbers_of([first]) == [1]
+            sent = 0
+            while await client.exists(f"{name}:n:t.old"):
+                server.publish(f"t.{sent}", "." * 20_000)
+                await a.get()
+                sent += 1
+                assert sent < 5000
+            server.publish("t.old", "2")
+            second = await a.get()
+            # It is the first of another count.
+            assert numbers_of([second]) == [1]
+            assert first.split(":")[0] != second.split(":")[0]
+            assert topics.backend.unsent == 0  # type: ignore[attr-defined]
+        await client.aclose()
+
+    arguments = ("--maxmemory", "6mb", "--maxmemory-policy", "allkeys-lru")
+    with running("redis", tmp_path, *arguments) as broker:
+        go(main(broker))
+    assert [(gap.topic, gap.first, gap.last) for gap in gaps] == [("t.old", 2, None)]
 
 
 def test_redis_forgets_what_nobody_needs(redis_server: Broker) -> None:

@@ -212,7 +212,11 @@ class Resilient:
     async def _ask(self, ws: ClientConnection) -> None:
         """Ask for a pong: it says that all before it has arrived (RFC 6455, 5.5.3)."""
         self._asked = len(self._unconfirmed)
-        pong = await ws.ping()
+        try:
+            pong = await ws.ping()
+        except BaseException:
+            self._confirming = False  # cancelled: whoever sends next asks
+            raise
 
         def answered(pong: asyncio.Future[float]) -> None:
             if ws is not self.ws or pong.cancelled() or pong.exception() is not None:

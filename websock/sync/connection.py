@@ -328,6 +328,10 @@ class Connection(ConnectionBase):
         """
         with self._sending:
             sent = self._send_locked(opcode, payload, fin)
+        self._sent(sent)
+
+    def _sent(self, sent: bool) -> None:
+        """See to what had to wait for a frame; tell if that could not be sent."""
         if self._has_actions:
             self.run_actions()
         if not sent:
@@ -345,6 +349,7 @@ class Connection(ConnectionBase):
             if self.fragmenting:
                 raise _busy()
             self.fragmenting = True
+        ended = False
         try:
             self._send_one(opcode, payload, False)
             for fragment in fragments:
@@ -354,18 +359,17 @@ class Connection(ConnectionBase):
                 self._send_one(OP_CONT, payload, False)
             with self._sending:
                 sent = self._send_locked(OP_CONT, b"", True)
-                self.fragmenting = False
-            if self._has_actions:
-                self.run_actions()
-            if not sent:
-                self._raise_closed()
+                # From here on it may be the message of another thread.
+                self.fragmenting, ended = False, True
+            self._sent(sent)
         except BaseException:
             # The message cannot be ended, nor can another one be begun.
-            if self.fragmenting and self.is_open:
+            if not ended and self.is_open:
                 self.fail(CloseCode.INTERNAL_ERROR, "error in fragmented message")
             raise
         finally:
-            self.fragmenting = False
+            if not ended:
+                self.fragmenting = False
 
     def send_at_once(
         self, opcode: int, payload: BytesLike, frame: bytes | None
@@ -383,11 +387,11 @@ class Connection(ConnectionBase):
             ConcurrencyError: When a fragmented message is being sent.
             OSError: When the connection fails.
         """
-        if self.fragmenting:
-            raise _busy()
         if not self._sending.acquire(False):
             return False
         try:
+            if self.fragmenting:
+                raise _busy()
             if self._unsent:
                 return False
             if self.is_open:
@@ -412,9 +416,12 @@ class Connection(ConnectionBase):
             ConcurrencyError: When a fragmented message is being sent.
             ConnectionClosed: When the connection is closed.
         """
-        if self.fragmenting:
-            raise _busy()
-        self._send_one(opcode, payload)
+        with self._sending:
+            # Not before: while it waited, another thread may have begun one.
+            if self.fragmenting:
+                raise _busy()
+            sent = self._send_locked(opcode, payload)
+        self._sent(sent)
         return True
 
     def close(

@@ -13,10 +13,15 @@ sent is here, and it has a limit.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
+import socket
+import ssl as ssl_module
+import struct
+import sys
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from time import monotonic
 from typing import ClassVar, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
@@ -35,6 +40,7 @@ FIRST_DELAY = 0.05  # seconds before the first attempt to connect again
 MAX_DELAY = 10.0
 MAX_BATCH = 256  # messages that are sent in one step
 MAX_TOLD = 10_000
+_LINGER = "HH" if sys.platform == "win32" else "ii"
 
 
 class Outgoing(NamedTuple):
@@ -101,6 +107,8 @@ class BrokerBackend(Backend):
         max_pending: Messages that may wait to be sent; when there are more, the broker
             is taken to be away.
         max_pending_bytes: Bytes of payload in them.
+        ssl: How to speak TLS, where the scheme says so; by default as
+            ``ssl.create_default_context()`` does.
 
     Attributes:
         address: The URL without what must stay secret.
@@ -111,6 +119,9 @@ class BrokerBackend(Backend):
     one_source: ClassVar[bool]
     """Whether the broker numbers messages, and not each sender its own."""
 
+    secure_scheme: ClassVar[str]
+    """The scheme of URLs that means TLS."""
+
     def __init__(
         self,
         url: str,
@@ -119,6 +130,7 @@ class BrokerBackend(Backend):
         prefix: str = "websock",
         max_pending: int = 100_000,
         max_pending_bytes: int = 64 * 1024 * 1024,
+        ssl: ssl_module.SSLContext | None = None,
     ) -> None:
         if not timeout > 0:
             raise ValueError(f"timeout must be above 0, not {timeout}")
@@ -140,6 +152,12 @@ class BrokerBackend(Backend):
         if ":" in host:
             host = f"[{host}]"
         self.address = f"{parts.scheme}://{host}{port}{parts.path}"
+        self.is_secure = parts.scheme == self.secure_scheme
+        if ssl is not None and not self.is_secure:
+            raise ValueError(
+                f"ssl is for {self.secure_scheme}://, but the broker is {self.address}"
+            )
+        self.ssl = ssl
         self._secrets = _secrets(url)
         self.is_connected = False
         self.unsent = 0
@@ -162,6 +180,7 @@ class BrokerBackend(Backend):
         self._holding: list[tuple[str, Incoming]] | None = None
         self._listening: asyncio.Task[None] | None = None
         self._task: asyncio.Task[None] | None = None
+        self._lines: list[asyncio.WriteTransport] = []
 
     def __repr__(self) -> str:
         state = "connected" if self.is_connected else "not connected"
@@ -199,6 +218,19 @@ class BrokerBackend(Backend):
 
     async def catch_up(self) -> None:
         """Find out what was missed; messages that come meanwhile are held."""
+
+    def connected(self, writer: asyncio.StreamWriter | None) -> None:
+        """Take note of a connection: derived classes tell of each that they make.
+
+        What waits in it must not be sent when it is given up: with a link that is dead
+        for a while the system would do so, minutes later.
+
+        Args:
+            writer: Its writer; ``None`` where the client library does not show it.
+        """
+        if writer is not None:
+            self._lines.append(writer.transport)
+            _linger(writer.transport, False)
 
     # -- beginning and ending ----------------------------------------------------------
 
@@ -270,7 +302,13 @@ class BrokerBackend(Backend):
             self._confirmed(pattern)
         await self.catch_up()
 
-    async def _close(self) -> None:
+    async def _close(self, *, is_lost: bool = False) -> None:
+        for line in self._lines:
+            if is_lost:
+                line.abort()
+            else:
+                _linger(line, True)
+        self._lines.clear()
         if self._listening is not None:
             await _end(self._listening)
             self._listening = None
@@ -291,11 +329,9 @@ class BrokerBackend(Backend):
                 self.address,
                 self.describe(reason),
             )
-            await self._close()
-            delay = FIRST_DELAY
-            while True:
-                await asyncio.sleep(delay * random.uniform(0.5, 1))
-                delay = min(delay * 2, MAX_DELAY)
+            await self._close(is_lost=True)
+            for delay in _delays():
+                await asyncio.sleep(delay)
                 try:
                     async with asyncio.timeout(self.timeout):
                         await self._open()
@@ -306,7 +342,7 @@ class BrokerBackend(Backend):
                         self.address,
                         self.describe(exc),
                     )
-                    await self._close()
+                    await self._close(is_lost=True)
             self.hub.logger.warning(
                 "the broker at %s is back after %.1f s; "
                 "%d messages reached this process only",
@@ -365,7 +401,13 @@ class BrokerBackend(Backend):
         """Say what went wrong, without what must stay secret."""
         if isinstance(exc, TimeoutError) and not str(exc):
             return f"no answer within {self.timeout:g} s"
-        text = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
+        refused = _certificate_error(exc)
+        if refused is not None:
+            text = f"its certificate is refused: {refused.verify_message}"
+        elif str(exc):
+            text = f"{type(exc).__name__}: {exc}"
+        else:
+            text = type(exc).__name__
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return text
@@ -479,7 +521,8 @@ class BrokerBackend(Backend):
         gap = self.numbers.note(topic, incoming.source, incoming.number)
         if gap is False:
             return  # it came by another pattern
-        if isinstance(gap, Gap):
+        # What this process has sent itself was delivered here when it was lost.
+        if isinstance(gap, Gap) and incoming.source != self.origin:
             self.tell(gap)
         message, key = incoming.message, incoming.key
         if incoming.origin == self.origin:
@@ -557,6 +600,33 @@ async def _end(task: asyncio.Task[None], every: float = 0.05) -> None:
         await asyncio.wait([task], timeout=every)
     if not task.cancelled():
         task.exception()  # is seen to elsewhere, or is of no interest any more
+
+
+def _delays() -> Iterator[float]:
+    """Yield seconds between attempts, for ever: differently in each process."""
+    delay = FIRST_DELAY
+    while True:
+        yield delay * random.uniform(0.5, 1)
+        delay = min(delay * 2, MAX_DELAY)
+
+
+def _linger(line: asyncio.WriteTransport, is_sent: bool) -> None:
+    """Say whether what waits in a connection is still sent when it is closed."""
+    sock = line.get_extra_info("socket")
+    option = struct.pack(_LINGER, 0 if is_sent else 1, 0)
+    if sock is None:
+        return  # it is closed already
+    with contextlib.suppress(OSError):  # likewise
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, option)
+
+
+def _certificate_error(
+    exc: BaseException | None,
+) -> ssl_module.SSLCertVerificationError | None:
+    """Return what an exception comes from, if that is a certificate."""
+    while exc is not None and not isinstance(exc, ssl_module.SSLCertVerificationError):
+        exc = exc.__cause__ or exc.__context__
+    return exc
 
 
 def _secrets(url: str) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -16,6 +17,7 @@ from nats.aio.client import Client
 from nats.errors import MaxPayloadError, NoServersError
 
 from .broker import BrokerBackend, Outgoing, encode
+from .errors import BrokerError
 from .gaps import MAX_TRACKED
 
 __all__ = ["NatsBackend", "make", "subjects_of"]
@@ -53,6 +55,37 @@ class _Counts:
         return number
 
 
+class _Client(Client):
+    """A client that says nothing without TLS, if it is to have it.
+
+    The one of the library does what the server wants, or who is in between. It gets to
+    know who we are only when it is about to say so.
+
+    Args:
+        is_secure: Whether there has to be TLS.
+        credentials: What it says of us.
+    """
+
+    def __init__(self, is_secure: bool, credentials: Mapping[str, str]) -> None:
+        super().__init__()
+        self.is_secure = is_secure
+        self.credentials = credentials
+
+    @property
+    def writer(self) -> asyncio.StreamWriter | None:
+        """What it writes to; ``None`` if this version has it elsewhere."""
+        transport = getattr(self, "_transport", None)
+        return getattr(transport, "_io_writer", None)
+
+    def _connect_command(self) -> bytes:
+        if self.is_secure:
+            writer = self.writer
+            if writer is None or writer.get_extra_info("sslcontext") is None:
+                raise BrokerError("it does not speak TLS, as its URL says")
+        self.options.update(self.credentials)
+        return super()._connect_command()
+
+
 class NatsBackend(BrokerBackend):
     """Carries messages over NATS.
 
@@ -63,6 +96,7 @@ class NatsBackend(BrokerBackend):
 
     keeps = False
     one_source = False
+    secure_scheme = "tls"
 
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(url, **options)
@@ -94,11 +128,11 @@ class NatsBackend(BrokerBackend):
 
         errors: deque[Exception] = deque(maxlen=1)
         self._errors = errors
-        self._client = Client()
+        self._client = _Client(self.is_secure, self._credentials)
         try:
             await self._client.connect(
                 servers=[self.address],
-                **self._credentials,
+                tls=self.ssl,
                 allow_reconnect=False,
                 max_reconnect_attempts=1,  # 0 would be for ever
                 reconnect_time_wait=0,
@@ -110,6 +144,7 @@ class NatsBackend(BrokerBackend):
             )
         except NoServersError as exc:
             raise errors[-1] if errors else exc from None
+        self.connected(self._client.writer)
         # It leaves a task behind that fails with the connection; that is known here.
         flusher = getattr(self._client, "_flusher_task", None)
         if flusher is not None:
@@ -120,7 +155,11 @@ class NatsBackend(BrokerBackend):
     async def disconnect(self) -> None:
         """Close the connection."""
         client, self._client = self._client, None
-        if client is not None:
+        if client is None:
+            return
+        # After a failed handshake of TLS it would wait for ever for what has ended.
+        limit = None if client.is_connected else 0.2
+        async with asyncio.timeout(limit):
             await client.close()
 
     async def listen(self) -> None:

@@ -9,11 +9,13 @@ epoch, which is the server's time.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections import deque
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import redis.asyncio
+from redis.asyncio.connection import SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
@@ -78,6 +80,7 @@ class RedisBackend(BrokerBackend):
 
     keeps = True
     one_source = True
+    secure_scheme = "rediss"
 
     def __init__(self, url: str, *, expire: int = 86_400, **options: Any) -> None:
         super().__init__(url, **options)
@@ -99,17 +102,30 @@ class RedisBackend(BrokerBackend):
 
     async def connect(self) -> None:
         """Connect, twice: what receives messages can do nothing else."""
-        self._client = redis.asyncio.Redis.from_url(
+        # Old versions of the client would take anybody's certificate.
+        secure = {"ssl_check_hostname": True} if self.is_secure else {}
+        pool = redis.asyncio.ConnectionPool.from_url(
             self.url,
             protocol=2,
             retry=Retry(NoBackoff(), 0),  # reconnecting is what is done here
             socket_connect_timeout=self.timeout,
+            socket_timeout=None,  # how long to wait is decided here, too
             decode_responses=False,
+            redis_connect_func=self._on_connect,
+            **secure,
         )
+        if self.ssl is not None:
+            pool.connection_class = _SecureConnection
+            pool.connection_kwargs["context"] = self.ssl
+        self._client = redis.asyncio.Redis.from_pool(pool)
         self._script = await self._client.script_load(SCRIPT)
         self._pubsub = self._client.pubsub()
         # Without any subscription nothing can be received.
         await self._pubsub.subscribe(self._name("self", self.origin))
+
+    async def _on_connect(self, connection: Any) -> None:
+        self.connected(getattr(connection, "_writer", None))
+        await connection.on_connect()
 
     async def disconnect(self) -> None:
         """Close both connections."""
@@ -321,6 +337,14 @@ class RedisBackend(BrokerBackend):
         names = [topic for topic, is_there in found if not is_there]
         if names:
             await self._client.srem(self._name("topics"), *names)
+
+
+class _SecureConnection(SSLConnection):
+    """A connection with a context of the program's own."""
+
+    def __init__(self, context: ssl.SSLContext, **options: Any) -> None:
+        super().__init__(**options)
+        self.ssl_context.context = context
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:
