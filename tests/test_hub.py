@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import pytest
 from hub.running import SECRET, go
+from linked import LOOPS
 from scripted import LOOPBACK
 from subscribers import Relay, handler, served, until
 
@@ -64,7 +65,8 @@ async def several(
 # -- what it carries -------------------------------------------------------------------
 
 
-def test_across_servers(kind: Any) -> None:
+@pytest.mark.parametrize("loop", LOOPS)
+def test_across_servers(kind: Any, loop: str) -> None:
     async def main() -> None:
         async with Hub(kind) as hub, several(hub, 3) as servers:
             (one, a), (two, b), (three, c) = servers
@@ -85,7 +87,7 @@ def test_across_servers(kind: Any) -> None:
             two.publish("prices.eur", "1.10")
             assert await a.get() == "1.10"
 
-    go(main())
+    go(main(), loop)
 
 
 def test_what_goes_with_a_message(kind: Any) -> None:

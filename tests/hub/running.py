@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from linked import freeze
+from linked import freeze, loop_factory
 from scripted import LOOPBACK, run_on
 
 import websock
@@ -23,9 +23,9 @@ PROGRAMS = Path(__file__).with_name("programs.py")
 SECRET = "the-s3cret"
 
 
-def go(coroutine: Any) -> None:
+def go(coroutine: Any, loop: str = "asyncio") -> None:
     freeze()
-    run_on(None, coroutine)
+    run_on(loop_factory(loop), coroutine)
 
 
 class Process:

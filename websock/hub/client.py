@@ -91,6 +91,12 @@ class HubClient(Listener):
         if self._ws is not None:
             await self._ws.close()
 
+    @property
+    def transport(self) -> asyncio.WriteTransport:
+        """What the connection writes to."""
+        transport: asyncio.WriteTransport = self._connection.transport
+        return transport
+
     async def wait_closed(self) -> None:
         """Wait for the end of the connection."""
         await self._connection.wait_closed()

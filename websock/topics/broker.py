@@ -614,7 +614,9 @@ def _linger(line: asyncio.WriteTransport, is_sent: bool) -> None:
     """Say whether what waits in a connection is still sent when it is closed."""
     sock = line.get_extra_info("socket")
     option = struct.pack(_LINGER, 0 if is_sent else 1, 0)
-    with contextlib.suppress(OSError):  # it may be closed already
+    if sock is None:
+        return  # it is closed already
+    with contextlib.suppress(OSError):  # likewise
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, option)
 
 

@@ -125,6 +125,8 @@ class LocalBackend(BrokerBackend):
         assert self._hub_address is not None
         self._client = HubClient(self._hub_address, self._on_publish, self._on_miss)
         await self._client.open()
+        # What waits in it is not sent later, when the hub is taken to be away.
+        self._lines.append(self._client.transport)
 
     async def disconnect(self) -> None:
         """Close the connection."""
