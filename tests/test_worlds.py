@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import websock
+from websock.sync.client import connect
 from websock.sync.selector import PartsSelector
 
 HERE = Path(__file__).parent
@@ -44,10 +45,13 @@ LACKS = {
 }
 
 
-def start(world: str, *arguments: str) -> subprocess.Popen[str]:
-    """Start Python in a world, with the library that is tested here."""
+def start(
+    world: str, *arguments: str, folder: Path | None = None
+) -> subprocess.Popen[str]:
+    """Start Python in a world, with the library that is tested here, and a folder."""
     package = Path(websock.__file__).parents[1]
-    path = os.pathsep.join(map(str, (HERE / "worlds", package)))
+    folders = [HERE / "worlds", package, *([] if folder is None else [folder])]
+    path = os.pathsep.join(map(str, folders))
     return subprocess.Popen(
         [sys.executable, "-P", "-W", "error", *arguments],
         stdin=subprocess.DEVNULL,
@@ -136,6 +140,30 @@ def test_commands_and_interrupts_without_signal_handlers_of_the_loop() -> None:
         out, errors = server.communicate(timeout=TIMEOUT)
         assert out.splitlines()[-1] == "closing"
         assert (errors, server.returncode) == ("", 0)
+    finally:
+        server.kill()
+        server.communicate()
+
+
+def test_workers_of_windows_are_threads(tmp_path: Path) -> None:
+    (tmp_path / "served.py").write_text(
+        "async def handler(ws): await ws.send(ws.request.path)\n"
+    )
+    name = ("-m", "websock", "serve", "served:handler", "--port", "0")
+    server = start("windows", *name, "--threads", "2", folder=tmp_path)
+    assert server.stdout is not None
+    try:
+        uri = server.stdout.readline().strip().rpartition(" at ")[2]
+        with connect(f"{uri}/path") as ws:
+            assert ws.recv(TIMEOUT) == "/path"
+        server.send_signal(signal.SIGTERM)
+        _, errors = server.communicate(timeout=TIMEOUT)
+        assert server.returncode == 0, errors
+        assert "worker 2 (thread) stopped" in errors
+        refused = start("windows", *name, "--workers", "2", folder=tmp_path)
+        _, errors = refused.communicate(timeout=TIMEOUT)
+        assert refused.returncode == 1
+        assert errors.startswith("websock: worker processes inherit sockets, which")
     finally:
         server.kill()
         server.communicate()

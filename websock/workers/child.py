@@ -55,8 +55,6 @@ def main(control: int) -> None:
         'run() must be called under if __name__ == "__main__"'
     )
     status = _work(spec, sock)
-    if spec["hub"] is not None and os.getppid() != spec["parent"]:
-        _remove_hub(spec["hub"])
     sock.close()
     sys.exit(status)
 
@@ -110,7 +108,7 @@ def _work(spec: dict[str, Any], control: socket.socket) -> int:
     try:
         plan = _unpack(spec["plan"], spec["main"])
         with asyncio.Runner(loop_factory=loop_factory(plan.loop)) as runner:
-            runner.run(_serve(plan, spec["sockets"], control))
+            runner.run(_serve(plan, spec, control))
     except Exception as exc:
         with contextlib.suppress(OSError):
             control.setblocking(True)
@@ -143,7 +141,7 @@ def _import_main(kind: str, name: str) -> None:
     sys.modules["__main__"] = sys.modules["__mp_main__"] = module
 
 
-async def _serve(plan: Plan, fds: list[int], control: socket.socket) -> None:
+async def _serve(plan: Plan, spec: dict[str, Any], control: socket.socket) -> None:
     orders = Orders()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(
@@ -151,8 +149,8 @@ async def _serve(plan: Plan, fds: list[int], control: socket.socket) -> None:
     )
     # A copy: the socket itself is to tell a failure when the loop is gone.
     reader, writer = await asyncio.open_connection(sock=control.dup())
-    listening = loop.create_task(_listen(reader, orders))
-    socks = [socket.socket(fileno=fd) for fd in fds]
+    listening = loop.create_task(_listen(reader, orders, spec["hub"]))
+    socks = [socket.socket(fileno=fd) for fd in spec["sockets"]]
     try:
         await serve_plan(plan, socks, orders, lambda _: writer.write(b"{}\n"))
     finally:
@@ -162,7 +160,9 @@ async def _serve(plan: Plan, fds: list[int], control: socket.socket) -> None:
             sock.close()
 
 
-async def _listen(reader: asyncio.StreamReader, orders: Orders) -> None:
+async def _listen(
+    reader: asyncio.StreamReader, orders: Orders, hub: str | None
+) -> None:
     """Take the orders of the supervisor; when it is gone, stop without it."""
     try:
         while line := await reader.readline():
@@ -170,3 +170,5 @@ async def _listen(reader: asyncio.StreamReader, orders: Orders) -> None:
     except (OSError, ValueError):
         pass
     orders.give(Order(None, CloseCode.GOING_AWAY))
+    if hub is not None:
+        _remove_hub(hub)

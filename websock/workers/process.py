@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import pickle
 import signal
 import socket
@@ -107,7 +106,6 @@ class ProcessWorker:
                 "main": main_module(),
                 "sockets": [sock.fileno() for sock in socks],
                 "log_level": log_level,
-                "parent": os.getpid(),
                 "hub": hub,
             }
         )
@@ -141,8 +139,10 @@ class ProcessWorker:
                     self.problem = said["failed"]
                 elif not self.ready.done():
                     self.ready.set_result(True)
-        except (OSError, ValueError):
-            pass  # it is gone, or was cut short: its exit code tells
+        except OSError:
+            pass  # it is gone: its exit code tells
+        except ValueError:
+            self.kill()  # what it says is no answer of a worker
         finally:
             writer.close()
 

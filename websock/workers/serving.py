@@ -62,7 +62,7 @@ async def serve_plan(
 
     Raises:
         OSError: When the certificate cannot be loaded, or the broker not be reached.
-        StartError: When the application cannot be loaded.
+        StartError: When the application cannot be loaded, or its lifespan not begin.
     """
     try:
         serving, lifespan = load(plan), load_lifespan(plan)
@@ -74,7 +74,10 @@ async def serve_plan(
     try:
         async with AsyncExitStack() as stack:
             if lifespan is not None:
-                await stack.enter_async_context(lifespan(server))
+                try:
+                    await stack.enter_async_context(lifespan(server))
+                except Exception as exc:
+                    raise StartError(describe(exc)) from exc
             await server.start_serving()
             ready(server)
             await _obey(server, orders)
