@@ -302,7 +302,7 @@ def test_flood(siege: Any, first: bytes, again: bytes, status: int) -> None:
 
 def test_flood_that_never_stops(siege_of_two: Any) -> None:
     """Who is refused and goes on sending is dropped after ``close_timeout``."""
-    site = siege_of_two(close_timeout=0.5)
+    site = siege_of_two(close_timeout=0.2)
     peer = site.connect()
     block = b"a" * 65536
     began = time.monotonic()

@@ -53,19 +53,17 @@ REQUESTS: dict[str, tuple[tuple[str, ...], str, int]] = {
 }
 
 
-@pytest.mark.parametrize("name", REQUESTS)
-def test_router(run: Run, name: str, caplog: pytest.LogCaptureFixture) -> None:
-    lines, target, status = REQUESTS[name]
-
+def test_router(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         async with route(rules(handler), LOOPBACK, 0) as server, raw(server) as good:
             await good.send(request(target="/1"))
             assert b" 101 " in await good.reader.readuntil(b"\r\n\r\n")
-            async with raw(server) as client:
-                await client.send(request(*lines, target=target))
-                answer = await asyncio.wait_for(client.answer(), 30)
-                assert answer.status == status
-            await good.echoed("x")
+            for name, (lines, target, status) in REQUESTS.items():
+                async with raw(server) as client:
+                    await client.send(request(*lines, target=target))
+                    answer = await asyncio.wait_for(client.answer(), 30)
+                    assert answer.status == status, name
+                await good.echoed("x")
 
     run(main())
     assert not [r for r in caplog.records if r.exc_info or r.levelname == "ERROR"]
