@@ -410,7 +410,7 @@ class TestCommand:
         assert command.choose_topics(Load(audience=500_000), 7) == 7
         said = ask(*words("--published 1M --audience 2 --simulate"))
         played = int(said.partition(" messages played")[0].split()[-1].replace(",", ""))
-        assert played < 300_000
+        assert 5000 < played < 100_000
         assert "note: a worker that is busy for more than all of its time" in said
 
     @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from .simulation import MOST_SUBSCRIBERS, Outcome, simulate
 
 MESSAGES = 5000  # that a simulation plays, at least for SECONDS
 SECONDS = 2.0
-MOST_COPIES = 300_000  # that it plays, whatever else
+MOST_COPIES = 150_000  # that it plays, whatever else
 TOPICS = 1000
 SKEWS = {"all topics alike": 0.0, "popular by Zipf's law": 1.0}
 DESCRIPTION = """
