@@ -617,10 +617,13 @@ def test_what_extensions_return_is_copied(impl: Impl, kind: Any) -> None:
 def test_what_extensions_must_return(impl: Impl, kind: Any) -> None:
     codec = impl.module("codec")
     writer = codec.FrameWriter(mask=False, transform=Loose(kind))
-    text = "memoryview: a bytes-like object is required, not '.*'"
-    with pytest.raises(TypeError, match=text):
+    with pytest.raises(TypeError) as own:  # PyPy has other words for it
+        memoryview(kind(b"payload"))
+    text = str(own.value)
+    assert "a bytes-like object is required, not '" in text
+    with pytest.raises(TypeError, match=f"^{re.escape(text)}$"):
         writer.message(b"payload")
     reader = codec.FrameReader(expect_mask=False, transform=Loose(kind))
     assert reader.feed(b"\x82\x07payload") == []
     assert type(reader.error) is TypeError
-    assert re.fullmatch(text, str(reader.error))
+    assert str(reader.error) == text

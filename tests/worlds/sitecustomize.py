@@ -96,6 +96,8 @@ def leave_out(world: str) -> None:
             space.pop(name, None)
             if module == "posix":
                 vars(os).pop(name, None)
+    if "process_cpu_count" in vars(os):  # from 3.13 on; it asks sched_getaffinity()
+        vars(os)["process_cpu_count"] = os.cpu_count
 
 
 def change_sockets(world: str) -> None:
