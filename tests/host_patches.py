@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -24,14 +24,17 @@ BYTES = (bytes, bytearray, memoryview)
 
 
 @contextlib.contextmanager
-def patched(kind: type[Patch], parts: Sequence[str] = (), **options: Any) -> Any:
+def patched(
+    kind: type[Patch], parts: Sequence[str] | None = None, **options: Any
+) -> Any:
     """Have a host patched for a while.
 
     Args:
         kind: Class of the patch.
-        parts: Those of the host's parts that are patched, too.
+        parts: Those of the host's parts that are patched, too; by default all.
         **options: Options of the patch.
     """
+    parts = kind.parts if parts is None else parts
     for name in (*kind.modules, *parts):
         importlib.import_module(name)
     patch = kind(**options)
@@ -44,6 +47,22 @@ def patched(kind: type[Patch], parts: Sequence[str] = (), **options: Any) -> Any
         yield patch
     finally:
         patch.revert()
+
+
+def outcome(function: Callable[..., Any], *args: Any) -> tuple[Any, ...]:
+    """Return what a call returns or raises, with its type."""
+    try:
+        result = function(*args)
+    except Exception as exc:
+        return ("raised", type(exc), str(exc))
+    return ("returned", type(result), result)
+
+
+def split(data: bytes, places: list[int]) -> list[bytes]:
+    """Cut bytes in pieces."""
+    cuts = sorted({place for place in places if 0 < place < len(data)})
+    edges = zip([0, *cuts], [*cuts, len(data)], strict=True)
+    return [data[begin:end] for begin, end in edges]
 
 
 class Lines(logging.Handler):

@@ -24,14 +24,14 @@ import aiohttp.web_ws
 import pytest
 import trustme
 from aiohttp import WSMsgType, web
-from host_patches import GENERATED, any_frames, frame, parts, shown, unmasked
+from host_patches import GENERATED, any_frames, frame, parts, patched, shown, unmasked
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from patching import patched
 
 import websock
 from websock import BACKEND, speedups
 from websock.speedups import _aiohttp_writer
+from websock.speedups._aiohttp import PATCH
 from websock.speedups._aiohttp_writer import AT_MOST, LARGE, PATIENCE, Joined
 
 TIMEOUT = 60  # seconds
@@ -55,7 +55,7 @@ def seen(message: Any) -> Any:
 def with_and_without(once: Callable[[], Any]) -> Any:
     """Run something without the patch and with it; return what both gave."""
     want = once()
-    with patched("_aiohttp"):
+    with patched(PATCH):
         assert once() == want
     return want
 
@@ -242,7 +242,7 @@ def commands(draw: Any) -> list[bytes]:
 def test_conversations(pieces: list[bytes]) -> None:
     pieces = [*pieces, CLOSE]
     want = converse(pieces, may_stick=True)
-    with patched("_aiohttp"):
+    with patched(PATCH):
         assert same(converse(pieces, may_stick=True), want)
 
 
@@ -250,7 +250,7 @@ def test_conversations(pieces: list[bytes]) -> None:
 @given(commands())
 def test_programs(pieces: list[bytes]) -> None:
     want = converse(pieces)
-    with patched("_aiohttp"):
+    with patched(PATCH):
         assert same(converse(pieces), want)
 
 
@@ -266,7 +266,7 @@ def test_a_patch_that_comes_and_goes(pieces: list[bytes]) -> None:
             if inside:
                 stack.close()
             else:
-                stack.enter_context(patched("_aiohttp"))
+                stack.enter_context(patched(PATCH))
             inside = not inside
 
         assert same(converse(pieces, between=change), want)
@@ -295,7 +295,7 @@ def test_compression(takeover: bool) -> None:
         header = DEFLATE.replace("\r\n", "; server_no_context_takeover\r\n")
     want = converse(pieces, header)
     assert len(want[0]) == 25
-    with patched("_aiohttp"):
+    with patched(PATCH):
         assert same(converse(pieces, header), want)
 
 
@@ -424,7 +424,7 @@ def test_answers_leave_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_aiohttp_writer, "PATIENCE", TIMEOUT)
     notes, writes, came = burst(echo)
     assert len(writes) == 50
-    with patched("_aiohttp"):
+    with patched(PATCH):
         ours = burst(echo)
     assert ours[0] == notes
     assert ours[2] == came
@@ -449,7 +449,7 @@ def test_the_last_answer_waits_for_nothing() -> None:
     want = burst(wait)
     assert unmasked(want[2])[:2] == [(0x81, b"000"), (0x81, b"049")]
     kind = Joined
-    with patched("_aiohttp"):
+    with patched(PATCH):
         ours = burst(wait)
     assert ours[0] == want[0]
     assert ours[2] == want[2]
@@ -753,7 +753,7 @@ def test_classes_of_programs() -> None:
         ):
             assert [message.data async for message in ws] == ["a!", "b!"]
 
-    with patched("_aiohttp"):
+    with patched(PATCH):
         asyncio.run(main())
 
 
@@ -821,7 +821,7 @@ def test_a_peer_that_does_not_read() -> None:
             assert (await reader.read())[:1] == b"\x88"
 
     asyncio.run(once())
-    with patched("_aiohttp"):
+    with patched(PATCH):
         asyncio.run(once())
 
 
@@ -858,7 +858,7 @@ def test_a_program_that_does_not_receive() -> None:
         assert found == [True] * (count + 1)
 
     asyncio.run(once())
-    with patched("_aiohttp"):
+    with patched(PATCH):
         asyncio.run(once())
 
 
@@ -998,7 +998,7 @@ def test_masks_are_new_for_each_frame() -> None:
         _paused = False
 
     kind: Any
-    with patched("_aiohttp"):
+    with patched(PATCH):
         kind = aiohttp.client.WebSocketWriter  # type: ignore[attr-defined]
     made = kind(Protocol(), Transport(), use_mask=True)
     frames = {made._websock_message("text") for _ in range(50)}
@@ -1032,10 +1032,10 @@ def attributes() -> list[dict[str, Any]]:
 
 def test_all_is_put_back() -> None:
     before = attributes()
-    with patched("_aiohttp"):
+    with patched(PATCH):
         inside = attributes()
         assert inside != before
-        with patched("_aiohttp"):
+        with patched(PATCH):
             pass
         assert attributes() == inside
     assert attributes() == before

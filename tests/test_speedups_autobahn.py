@@ -13,13 +13,14 @@ from typing import Any
 import autobahn.asyncio.websocket as asyncio_autobahn
 import pytest
 from autobahn.websocket import protocol as host
+from host_patches import outcome, patched, split
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from patching import outcome, patched, split
 
 import websock
 from websock._kernels import apply_mask, build_header
 from websock.handshake import accept_key
+from websock.speedups._autobahn import PATCH
 
 TIMEOUT = 60  # seconds
 RESPONSE = (
@@ -272,7 +273,7 @@ def scenes(draw: st.DrawFn) -> tuple[Any, dict[str, Any], list[bytes]]:
 @given(scenes())
 def test_conversations(scene: tuple[Any, dict[str, Any], list[bytes]]) -> None:
     want = talk(*scene)
-    with patched("_autobahn"):
+    with patched(PATCH):
         assert talk(*scene) == want
 
 
@@ -290,7 +291,7 @@ def test_a_patch_that_comes_and_goes_between_reads(
             if inside:
                 stack.close()
             else:
-                stack.enter_context(patched("_autobahn"))
+                stack.enter_context(patched(PATCH))
             inside = not inside
 
         assert talk(*scene, change) == want
@@ -306,7 +307,7 @@ def test_utf8(pieces: list[bytes]) -> None:
         return [*found, *(validator.validate(piece) for piece in reversed(pieces))]
 
     want = judge()
-    with patched("_autobahn"):
+    with patched(PATCH):
         assert judge() == want
 
 
@@ -323,7 +324,7 @@ def test_masks(mask: bytes, pieces: list[bytes]) -> None:
         return [*found, masker.pointer(), *(masker.process(piece) for piece in pieces)]
 
     want = process()
-    with patched("_autobahn"):
+    with patched(PATCH):
         assert host.create_xor_masker is not PLAIN
         assert process() == want
         assert outcome(host.create_xor_masker, b"abc")[:2] == ("raised", AssertionError)
@@ -375,7 +376,7 @@ def test_frames_that_are_sent(kind: Any, options: dict[str, Any]) -> None:
         return notes
 
     want = send_all()
-    with patched("_autobahn"):
+    with patched(PATCH):
         assert send_all() == want
 
 
@@ -443,7 +444,7 @@ def test_a_server_and_a_client_over_sockets() -> None:
 
     want = asyncio.run(once())
     assert want[1][-1][1] == 1007
-    with patched("_autobahn"):
+    with patched(PATCH):
         assert asyncio.run(once()) == want
 
 
@@ -466,7 +467,7 @@ def test_a_connection_that_lives_through_it() -> None:
             for _ in range(3):
                 await ws.send("before ☃")
                 assert await ws.recv() == "before ☃"
-                with patched("_autobahn"):
+                with patched(PATCH):
                     await ws.send("inside ☃")
                     assert await ws.recv() == "inside ☃"
                     await ws.send(["frag", "ments"])
@@ -480,6 +481,6 @@ def test_a_connection_that_lives_through_it() -> None:
 def test_all_is_put_back() -> None:
     owners = (host, host.WebSocketProtocol)
     before = [dict(vars(owner)) for owner in owners]
-    with patched("_autobahn"):
+    with patched(PATCH):
         assert [dict(vars(owner)) for owner in owners] != before
     assert [dict(vars(owner)) for owner in owners] == before

@@ -15,13 +15,14 @@ import tornado.netutil
 import tornado.web
 import tornado.websocket
 import trustme
+from host_patches import outcome, patched, split
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from patching import outcome, patched, split
 from tornado.websocket import WebSocketProtocol13, websocket_connect
 
 import websock
 from websock._kernels import apply_mask, build_header
+from websock.speedups._tornado import PATCH
 
 TIMEOUT = 60  # seconds
 KEY = b"\x01\xf2\x83\x74"
@@ -198,7 +199,7 @@ def frames(draw: st.DrawFn) -> bytes:
 def test_conversations(wires: list[bytes], places: list[int]) -> None:
     pieces = split(b"".join([*wires, CLOSE]), places)
     want = converse(pieces)
-    with patched("_tornado"):
+    with patched(PATCH):
         assert same(converse(pieces), want)
 
 
@@ -215,7 +216,7 @@ def test_a_patch_that_comes_and_goes(wires: list[bytes], places: list[int]) -> N
             if inside:
                 stack.close()
             else:
-                stack.enter_context(patched("_tornado"))
+                stack.enter_context(patched(PATCH))
             inside = not inside
 
         assert same(converse(pieces, between=change), want)
@@ -233,7 +234,7 @@ def test_compression() -> None:
     ]
     want = converse(pieces, deflate=True)
     assert (str, "Hello") in want[0]
-    with patched("_tornado"):
+    with patched(PATCH):
         assert same(converse(pieces, deflate=True), want)
 
 
@@ -258,7 +259,7 @@ def test_a_connection_that_is_cut(at: int) -> None:
 
     want = cut()
     assert want[-1] == ("end", None, None)
-    with patched("_tornado"):
+    with patched(PATCH):
         assert cut() == want
 
 
@@ -278,7 +279,7 @@ MASKS: list[tuple[Any, Any]] = [
 def test_masks(arguments: tuple[Any, Any]) -> None:
     plain = tornado.websocket._websocket_mask
     want = outcome(plain, *arguments)
-    with patched("_tornado"):
+    with patched(PATCH):
         assert tornado.websocket._websocket_mask is not plain
         assert outcome(tornado.websocket._websocket_mask, *arguments) == want
     assert tornado.websocket._websocket_mask is plain
@@ -332,7 +333,7 @@ def test_a_client(tls: bool) -> None:
 
     want = asyncio.run(once())
     assert want[-3] == (3002, "the end")
-    with patched("_tornado"):
+    with patched(PATCH):
         assert asyncio.run(once()) == want
 
 
@@ -359,7 +360,7 @@ def test_masks_of_a_client_are_its_own() -> None:
             seen.add(wire[2:6])
         assert len(seen) == 50
 
-    with patched("_tornado"):
+    with patched(PATCH):
         asyncio.run(main())
 
 
@@ -389,7 +390,7 @@ def test_frames_that_are_sent() -> None:
         return results
 
     want = all_frames()
-    with patched("_tornado"):
+    with patched(PATCH):
         assert all_frames() == want
 
 
@@ -425,13 +426,13 @@ def test_others_get_a_turn() -> None:
         await server.close_all_connections()
         assert turns >= 10
 
-    with patched("_tornado"):
+    with patched(PATCH):
         asyncio.run(main())
 
 
 def test_all_is_put_back() -> None:
     owners = (tornado.websocket, WebSocketProtocol13)
     before = [dict(vars(owner)) for owner in owners]
-    with patched("_tornado"):
+    with patched(PATCH):
         assert [dict(vars(owner)) for owner in owners] != before
     assert [dict(vars(owner)) for owner in owners] == before

@@ -17,10 +17,11 @@ import tornado.httpserver
 import tornado.netutil
 import tornado.web
 import tornado.websocket
-from patching import patched
+from host_patches import patched
 from tornado.iostream import IOStream
 
 from websock._kernels import apply_mask, build_header
+from websock.speedups._tornado import PATCH
 
 TIMEOUT = 60  # seconds
 KEY = b"\x01\xf2\x83\x74"
@@ -385,12 +386,12 @@ STORIES = [
 def test_stories(story: Story) -> None:
     want = run(story)
     assert any(type(note) is tuple and note[0] == "end" for note in want)
-    with patched("_tornado"):
+    with patched(PATCH):
         assert run(story) == want
 
 
 def test_a_flood_has_to_wait() -> None:
-    with patched("_tornado"):
+    with patched(PATCH):
         assert ("writing", True) in run(flooded)
 
 
@@ -405,7 +406,7 @@ def test_a_buffer_that_is_limited(size: int) -> None:
         return received if size < 50_000 else b""
 
     want = run(story, buffer=40_000)
-    with patched("_tornado"):
+    with patched(PATCH):
         assert run(story, buffer=40_000) == want
 
 
@@ -418,7 +419,7 @@ def test_a_message_that_is_too_big(size: int) -> None:
             await client.expect(b"\x88\x11\x03\xf1message too big")
 
     want = run(story, websocket_max_message_size=10)
-    with patched("_tornado"):
+    with patched(PATCH):
         assert run(story, websocket_max_message_size=10) == want
 
 
@@ -431,7 +432,7 @@ def test_pings_that_nobody_answers() -> None:
 
     options = {"websocket_ping_interval": 0.2, "websocket_ping_timeout": 0.1}
     want = run(story, **options)
-    with patched("_tornado"):
+    with patched(PATCH):
         assert run(story, **options) == want
 
 
@@ -456,7 +457,7 @@ def test_small_frames_need_no_read_of_the_stream(
     monkeypatch.setattr(IOStream, "read_bytes", counted)
     run(story)
     assert reads >= 50
-    with patched("_tornado"):
+    with patched(PATCH):
         run(story)
     # The end of the connection is read by the stream.
     assert reads <= 10
@@ -464,7 +465,7 @@ def test_small_frames_need_no_read_of_the_stream(
 
 def test_a_connection_outlives_the_patch() -> None:
     async def story(client: Client) -> None:
-        with patched("_tornado"):
+        with patched(PATCH):
             await client.echo(b"one")
             await waiting(client)
         await client.echo(b"two")
@@ -484,7 +485,7 @@ def test_a_connection_outlives_the_patch() -> None:
 def test_a_connection_of_before_the_patch() -> None:
     async def story(client: Client) -> None:
         await client.echo(b"one")
-        with patched("_tornado"):
+        with patched(PATCH):
             await client.echo(b"two")
             await client.echo(b"three")
         await client.echo(b"four")

@@ -14,14 +14,15 @@ from typing import Any
 import pytest
 import trustme
 import websocket
+from host_patches import outcome, patched, split
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from patching import outcome, patched, split
 from websocket import ABNF, WebSocket
 from websocket._abnf import frame_buffer
 
 from websock._kernels import build_header
 from websock.handshake import accept_key
+from websock.speedups._websocket_client import PATCH
 
 TIMEOUT = 60  # seconds
 KEY = b"\x01\xf2\x83\x74"
@@ -124,7 +125,7 @@ def test_frames(
     for place in late:
         pieces.insert(place, Late())
     want = read_all(pieces, skip)
-    with patched("_websocket_client"):
+    with patched(PATCH):
         assert read_all(pieces, skip) == want
 
 
@@ -148,7 +149,7 @@ def test_a_patch_that_comes_and_goes_between_reads(
             if inside:
                 stack.close()
             else:
-                stack.enter_context(patched("_websocket_client"))
+                stack.enter_context(patched(PATCH))
             inside = not inside
 
         assert read_all(pieces, False, change) == want
@@ -171,7 +172,7 @@ def test_utf8(data: bytes) -> None:
         [outcome(f, o) for o in others]
         for f in (_abnf.validate_utf8, _utils._validate_utf8, _utils.validate_utf8)
     ]
-    with patched("_websocket_client"):
+    with patched(PATCH):
         assert [
             [outcome(f, o) for o in others]
             for f in (_abnf.validate_utf8, _utils._validate_utf8, _utils.validate_utf8)
@@ -208,7 +209,7 @@ def test_masks(arguments: tuple[Any, Any]) -> None:
         return results
 
     want = both()
-    with patched("_websocket_client"):
+    with patched(PATCH):
         assert both() == want
 
 
@@ -253,7 +254,7 @@ def test_formats(monkeypatch: pytest.MonkeyPatch) -> None:
         return results
 
     want = all_formats(False), all_formats(True)
-    with patched("_websocket_client"):
+    with patched(PATCH):
         assert all_formats(False) == want[0]
         assert all_formats(True) == want[1]
         # Masks differ, and a function of the program's own is asked.
@@ -427,7 +428,7 @@ SCRIPTS: dict[str, list[bytes]] = {
 )
 def test_conversations(script: str, options: dict[str, Any]) -> None:
     want = conversation(SCRIPTS[script], **options)
-    with patched("_websocket_client"):
+    with patched(PATCH):
         assert conversation(SCRIPTS[script], **options) == want
 
 
@@ -438,7 +439,7 @@ def test_tls(tmp_path: Any) -> None:
     trust = tmp_path / "authority.pem"
     authority.cert_pem.write_to_path(str(trust))
     want = conversation(SCRIPTS["messages"], context, str(trust))
-    with patched("_websocket_client"):
+    with patched(PATCH):
         assert conversation(SCRIPTS["messages"], context, str(trust)) == want
 
 
@@ -476,13 +477,13 @@ def test_nothing_to_read_and_no_room_to_write(timeout: float) -> None:
     want = talk()
     assert want[0][0] == want[1][0] == want[3][0] == "raised"
     assert want[2] == ("returned", str, "text")
-    with patched("_websocket_client"):
+    with patched(PATCH):
         assert talk() == want
 
 
 def test_nothing_is_read_ahead() -> None:
     """Who asks select() about the socket sees the next message there."""
-    with patched("_websocket_client"), joined() as (ws, peer):
+    with patched(PATCH), joined() as (ws, peer):
         peer.sendall(
             server_frame(1, b"one")
             + server_frame(2, b"x" * 200)
@@ -497,7 +498,7 @@ def test_a_connection_that_lives_through_it() -> None:
     wire = server_frame(1, "snow ☃".encode())
     with joined() as (ws, peer):
         ws.settimeout(0)
-        with patched("_websocket_client"):
+        with patched(PATCH):
             peer.sendall(wire[:5])
             with pytest.raises(BlockingIOError):
                 ws.recv()
@@ -507,7 +508,7 @@ def test_a_connection_that_lives_through_it() -> None:
         ws.settimeout(0)
         with pytest.raises(BlockingIOError):
             ws.recv()
-        with patched("_websocket_client"):
+        with patched(PATCH):
             peer.sendall(wire[1:])
             ws.settimeout(TIMEOUT)
             assert ws.recv() == "snow ☃"
@@ -520,6 +521,6 @@ def test_all_is_put_back() -> None:
 
     owners = (_abnf, _core, _utils, ABNF, frame_buffer)
     before = [dict(vars(owner)) for owner in owners]
-    with patched("_websocket_client"):
+    with patched(PATCH):
         assert [dict(vars(owner)) for owner in owners] != before
     assert [dict(vars(owner)) for owner in owners] == before

@@ -113,7 +113,7 @@ def fields(events: list[Any]) -> Any:
 def same(function: Callable[[], Any]) -> Any:
     """Return what a function returns, which is the same with and without the patch."""
     before = function()
-    with patched(PATCH):
+    with patched(PATCH, ()):
         assert function() == before
     assert function() == before
     return before
@@ -316,7 +316,7 @@ def test_all_is_put_back() -> None:
             *map(vars(Protocol).get, ("parse", "send_text", "send_binary")),
         ]  # fmt: skip
 
-    with patched(PATCH):
+    with patched(PATCH, ()):
         assert all(a is not b for a, b in zip(before, now(), strict=True))
     assert all(a is b for a, b in zip(before, now(), strict=True))
 
@@ -333,15 +333,15 @@ def test_connections_live_through_it(first: bool) -> None:
 
     if first:
         half(3)
-        with patched(PATCH):
+        with patched(PATCH, ()):
             half(9)
         half(12)
     else:
-        with patched(PATCH):
+        with patched(PATCH, ()):
             one = Protocol(SERVER)
             half(9)
         half(5)
-        with patched(PATCH):
+        with patched(PATCH, ()):
             half(3)
     found = [(event.opcode, bytes(event.data)) for event in one.events_received()]
     assert found == [(Opcode.TEXT, b"frag"), (Opcode.CONT, b"ment")] * 3

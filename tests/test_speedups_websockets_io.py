@@ -447,7 +447,7 @@ def talk_in_threads() -> Any:
 
 def test_threads() -> None:
     before = talk_in_threads()
-    with patched(PATCH):
+    with patched(PATCH, ()):
         assert talk_in_threads() == before
     assert len(before) == len(MESSAGES_SENT) + 2
 
@@ -491,7 +491,7 @@ def talk_in_trio() -> Any:
 def test_trio() -> None:
     pytest.importorskip("trio", reason="trio is not installed")
     before = talk_in_trio()
-    with patched(PATCH):
+    with patched(PATCH, ()):
         assert talk_in_trio() == before
     assert len(before) == len(MESSAGES_SENT) + 1
 
