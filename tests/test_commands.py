@@ -86,6 +86,12 @@ def test_send_count_and_output(start: Any, tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     assert path.read_text() == "one\ntwo\n"
+    done = websock("connect", server.url, "--send", "one", "--count", "1", "--output=-")
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"one\n", b"")
+    done = websock("connect", server.url, "--output", str(tmp_path / "no" / "file"))
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"argument --output: cannot open '" in done.stderr
+    assert b"No such file or directory" in done.stderr
 
 
 def test_json(start: Any) -> None:
@@ -509,8 +515,8 @@ def test_help() -> None:
     assert done.returncode == 0
     for command in ("connect", "serve", "bench", "run", "doctor"):
         assert command.encode() in done.stdout
-        done_ = websock(command, "--help")
-        assert done_.returncode == 0
+        done_ = websock(command, "--help", PYTHONWARNINGS="error")
+        assert (done_.returncode, done_.stderr) == (0, b"")
         assert b"usage:" in done_.stdout
     assert websock("nonsense").returncode == 2
 

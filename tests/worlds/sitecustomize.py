@@ -171,12 +171,17 @@ def change_loops() -> None:
     if hasattr(selector_events, "_HAS_SENDMSG"):  # from Python 3.12 on
         selector_events._HAS_SENDMSG = False
 
-    class Policy(asyncio.events.BaseDefaultEventLoopPolicy):  # type: ignore[name-defined,misc]
+    # From Python 3.14 on, the public names of policies warn that they will go.
+    events: Any = asyncio.events
+    private = "_" if hasattr(events, "_set_event_loop_policy") else ""
+    base: Any = getattr(events, f"{private}BaseDefaultEventLoopPolicy")
+
+    class Policy(base):  # type: ignore[misc]
         _loop_factory = ProactorEventLoop
 
     for space in (asyncio, asyncio.events):
         space.ProactorEventLoop = ProactorEventLoop  # type: ignore[union-attr]
-    asyncio.set_event_loop_policy(Policy())
+    getattr(events, f"{private}set_event_loop_policy")(Policy())
 
 
 def enter(world: str) -> None:

@@ -366,6 +366,21 @@ def header(text: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
+def writable(path: str) -> BinaryIO:
+    """Open a file for ``--output``; ``-`` is standard output.
+
+    Raises:
+        ArgumentTypeError: When it cannot be opened.
+    """
+    # Not argparse.FileType: Python 3.14 warns of it.
+    if path == "-":
+        return sys.stdout.buffer
+    try:
+        return open(path, "wb")
+    except OSError as exc:
+        raise argparse.ArgumentTypeError(f"cannot open {path!r}: {exc}") from None
+
+
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the command line."""
     parser = commands.add_parser(
@@ -404,7 +419,7 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     )
     group.add_argument(
         "--output",
-        type=argparse.FileType("wb"),
+        type=writable,
         metavar="FILE",
         help="write messages to a file",
     )
