@@ -6,6 +6,7 @@ what they do is the same there, and only slower.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib
 import logging
@@ -15,10 +16,17 @@ from typing import Any
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
+import websock
 from websock.speedups._patch import Patch
 
 # On a busy machine an example may take any time.
 GENERATED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+KEY = b"\x01\xf2\x83\x74"
+DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate"
+
+# What hosts' clients send, and get back.
+MESSAGES: list[Any] = ["naïve ☃", b"bytes", "", bytes(70_000), "x" * 70_000]
 
 BYTES = (bytes, bytearray, memoryview)
 
@@ -63,6 +71,44 @@ def split(data: bytes, places: list[int]) -> list[bytes]:
     cuts = sorted({place for place in places if 0 < place < len(data)})
     edges = zip([0, *cuts], [*cuts, len(data)], strict=True)
     return [data[begin:end] for begin, end in edges]
+
+
+def same(ours: Any, theirs: Any) -> bool:
+    """Whether two conversations were the same; a reset may lose what was on its way.
+
+    Args:
+        ours: What a server saw, what came back from it, and whether it was reset.
+        theirs: What the other one gave.
+    """
+    if ours[0] != theirs[0]:
+        return False
+    if ours[2] or theirs[2]:
+        return ours[1].startswith(theirs[1]) or theirs[1].startswith(ours[1])
+    return bool(ours[1] == theirs[1])
+
+
+@contextlib.asynccontextmanager
+async def serving_a_client(notes: list[Any], context: Any = None) -> Any:
+    """Serve a host's client for a while; give the URL.
+
+    Each message is noted, and follows a ping back; ``end`` ends the connection.
+    """
+
+    async def handler(ws: Any) -> None:
+        async for message in ws:
+            notes.append(message)
+            if message == "end":
+                await ws.close(3002, "the end")
+            else:
+                await ws.ping()
+                await ws.send(message)
+
+    async with (
+        asyncio.timeout(60),
+        websock.serve(handler, "127.0.0.1", 0, ssl=context) as server,
+    ):
+        port = server.sockets[0].getsockname()[1]
+        yield f"{'wss' if context else 'ws'}://127.0.0.1:{port}/"
 
 
 class Lines(logging.Handler):

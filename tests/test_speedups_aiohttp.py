@@ -8,12 +8,11 @@ import base64
 import contextlib
 import hashlib
 import random
-import ssl
 import subprocess
 import sys
 import threading
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import aiohttp
@@ -22,11 +21,25 @@ import aiohttp.client_ws
 import aiohttp.web_protocol
 import aiohttp.web_ws
 import pytest
-import trustme
 from aiohttp import WSMsgType, web
-from host_patches import GENERATED, any_frames, frame, parts, patched, shown, unmasked
+from helpers import request
+from host_patches import (
+    DEFLATE,
+    GENERATED,
+    KEY,
+    MESSAGES,
+    any_frames,
+    frame,
+    parts,
+    patched,
+    same,
+    serving_a_client,
+    shown,
+    unmasked,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scripted import TLS, tls_fixture
 
 import websock
 from websock import BACKEND, speedups
@@ -35,13 +48,8 @@ from websock.speedups._aiohttp import PATCH
 from websock.speedups._aiohttp_writer import AT_MOST, LARGE, PATIENCE, Joined
 
 TIMEOUT = 60  # seconds
-KEY = b"\x01\xf2\x83\x74"
 LIMIT = 100_000
-REQUEST = (
-    "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{}\r\n"
-)
-DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate\r\n"
+contexts = tls_fixture()
 CLOSE = frame(0x88, b"\x03\xe8done", KEY)
 
 Handler = Callable[[web.Request, web.WebSocketResponse, list[Any]], Awaitable[None]]
@@ -124,11 +132,11 @@ async def serving(
 
 
 @contextlib.asynccontextmanager
-async def opened(port: int, header: str = "", first: bytes = b"") -> Any:
+async def opened(port: int, *lines: str, first: bytes = b"") -> Any:
     """Open a connection to a server; give its streams."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        writer.write(REQUEST.format(header).encode() + first)
+        writer.write(request(*lines) + first)
         await reader.readuntil(b"\r\n\r\n")
         yield reader, writer
     finally:
@@ -155,7 +163,7 @@ def counted_bytes(kind: Any) -> Any:
 
 def converse(
     pieces: list[bytes],
-    header: str = "",
+    lines: Sequence[str] = (),
     between: Callable[[], Any] | None = None,
     may_stick: bool = False,
     **options: Any,
@@ -164,7 +172,7 @@ def converse(
 
     Args:
         pieces: The bytes; they end with a close frame.
-        header: Further headers of the request.
+        lines: Further header lines of the request.
         between: Called after each piece.
         may_stick: Whether the close frame may be in the payload of a frame.
         **options: Options of the server.
@@ -177,7 +185,7 @@ def converse(
         async with (
             asyncio.timeout(TIMEOUT),
             serving(notes, timeout=TIMEOUT, **options) as (port, over),
-            opened(port, header) as (reader, writer),
+            opened(port, *lines) as (reader, writer),
         ):
             receiving = asyncio.ensure_future(receive(reader))
             try:
@@ -189,7 +197,7 @@ def converse(
                         between()
             except ConnectionError:
                 pass
-            total = len(REQUEST.format(header)) + sum(map(len, pieces))
+            total = len(request(*lines)) + sum(map(len, pieces))
             turns, size = 0, -1
             while may_stick and not receiving.done() and turns < 50:
                 await asyncio.sleep(0)
@@ -212,15 +220,6 @@ def converse(
     with counted_bytes(aiohttp.web_protocol.RequestHandler) as counts:
         asyncio.run(main(counts))
     return notes, received, reset
-
-
-def same(ours: Any, theirs: Any) -> bool:
-    """Whether two conversations were the same; a reset may lose what was on its way."""
-    if ours[0] != theirs[0]:
-        return False
-    if ours[2] or theirs[2]:
-        return ours[1].startswith(theirs[1]) or theirs[1].startswith(ours[1])
-    return bool(ours[1] == theirs[1])
 
 
 @st.composite
@@ -290,13 +289,13 @@ def test_compression(takeover: bool) -> None:
         frame(0x81, b"plain", KEY),
         frame(0xC1, compressed(b"x" * (LIMIT + 1)), KEY),
     ]
-    header = DEFLATE
+    lines = [DEFLATE]
     if not takeover:
-        header = DEFLATE.replace("\r\n", "; server_no_context_takeover\r\n")
-    want = converse(pieces, header)
+        lines = [DEFLATE + "; server_no_context_takeover"]
+    want = converse(pieces, lines)
     assert len(want[0]) == 25
     with patched(PATCH):
-        assert same(converse(pieces, header), want)
+        assert same(converse(pieces, lines), want)
 
 
 def test_text_that_is_not_decoded() -> None:
@@ -702,8 +701,8 @@ def test_receiving_in_a_client() -> None:
     assert notes[0] == (RuntimeError, "Concurrent call to receive() is not allowed")
 
 
-def url_of(server: Any, scheme: str = "ws") -> str:
-    return f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+def url_of(server: Any) -> str:
+    return f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
 @pytest.mark.parametrize("autoping", [True, False])
@@ -867,37 +866,17 @@ def test_a_program_that_does_not_receive() -> None:
 
 @pytest.mark.parametrize("tls", [False, True], ids=["tcp", "tls"])
 @pytest.mark.parametrize("compress", [0, 15])
-def test_a_client(tls: bool, compress: int) -> None:
+def test_a_client(tls: bool, compress: int, contexts: TLS) -> None:
     """aiohttp's client against this library's server: messages, and how it ends."""
-    authority = trustme.CA()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    trust = ssl.create_default_context()
-    authority.configure_trust(trust)
-    messages: list[Any] = ["naïve ☃", b"bytes", "", bytes(70_000), "x" * 70_000]
 
     async def main() -> list[Any]:
         notes: list[Any] = []
-
-        async def handler(ws: Any) -> None:
-            async for message in ws:
-                notes.append(message)
-                if message == "end":
-                    await ws.close(3002, "the end")
-                else:
-                    await ws.ping()
-                    await ws.send(message)
-
         async with (
-            asyncio.timeout(TIMEOUT),
-            websock.serve(
-                handler, "127.0.0.1", 0, ssl=context if tls else None
-            ) as server,
+            serving_a_client(notes, contexts.server if tls else None) as url,
             aiohttp.ClientSession() as session,
         ):
-            url = url_of(server, "wss" if tls else "ws")
-            ws = await session.ws_connect(url, ssl=trust, compress=compress)
-            for message in messages:
+            ws = await session.ws_connect(url, ssl=contexts.client, compress=compress)
+            for message in MESSAGES:
                 if isinstance(message, bytes):
                     await ws.send_bytes(message)
                 else:

@@ -13,7 +13,8 @@ from typing import Any
 import autobahn.asyncio.websocket as asyncio_autobahn
 import pytest
 from autobahn.websocket import protocol as host
-from host_patches import outcome, patched, split
+from helpers import request
+from host_patches import KEY, outcome, patched, split
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,11 +29,6 @@ RESPONSE = (
     b"Sec-WebSocket-Accept: "
 )
 SERVER_OPTIONS = ("requireMaskedClientFrames", "maskServerFrames")
-KEY = b"\x01\xf2\x83\x74"
-REQUEST = (
-    b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-)
 
 PLAIN = host.create_xor_masker
 
@@ -187,7 +183,7 @@ async def opened(kind: Any, options: dict[str, Any], notes: list[Any]) -> Any:
     head: list[Any] = []
     protocol.connection_made(Transport(head))
     if kind is not Client:
-        protocol._dataReceived(REQUEST)
+        protocol._dataReceived(request())
     else:
         while not head:  # noqa: ASYNC110  # there is no event for it
             await asyncio.sleep(0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import ssl
 from collections.abc import Callable
 from typing import Any
 
@@ -14,10 +13,20 @@ import tornado.httpserver
 import tornado.netutil
 import tornado.web
 import tornado.websocket
-import trustme
-from host_patches import outcome, patched, split
+from helpers import request
+from host_patches import (
+    DEFLATE,
+    KEY,
+    MESSAGES,
+    outcome,
+    patched,
+    same,
+    serving_a_client,
+    split,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scripted import TLS, tls_fixture
 from tornado.websocket import WebSocketProtocol13, websocket_connect
 
 import websock
@@ -25,13 +34,8 @@ from websock._kernels import apply_mask, build_header
 from websock.speedups._tornado import PATCH
 
 TIMEOUT = 60  # seconds
-KEY = b"\x01\xf2\x83\x74"
 LIMIT = 100_000
-REQUEST = (
-    "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{}\r\n"
-)
-DEFLATE = "Sec-WebSocket-Extensions: permessage-deflate\r\n"
+contexts = tls_fixture()
 COUNTS = (
     "_message_bytes_in",
     "_message_bytes_out",
@@ -125,7 +129,7 @@ def converse(
         nonlocal received, reset
         async with asyncio.timeout(TIMEOUT), serving(notes, deflate) as (port, over):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(REQUEST.format(DEFLATE if deflate else "").encode())
+            writer.write(request(*([DEFLATE] if deflate else [])))
             await reader.readuntil(b"\r\n\r\n")
             try:
                 for piece in pieces:
@@ -145,15 +149,6 @@ def converse(
 
     asyncio.run(main())
     return notes, received, reset
-
-
-def same(ours: Any, theirs: Any) -> bool:
-    """Whether two conversations were the same; a reset may lose what was on its way."""
-    if ours[0] != theirs[0]:
-        return False
-    if ours[2] or theirs[2]:
-        return ours[1].startswith(theirs[1]) or theirs[1].startswith(ours[1])
-    return bool(ours[1] == theirs[1])
 
 
 def client_frame(
@@ -246,7 +241,7 @@ def test_a_connection_that_is_cut(at: int) -> None:
         async def main() -> None:
             async with asyncio.timeout(TIMEOUT), serving(notes) as (port, over):
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
-                writer.write(REQUEST.format("").encode() + client_frame(1, b"one"))
+                writer.write(request() + client_frame(1, b"one"))
                 await reader.readuntil(b"one")
                 writer.write(client_frame(1, b"three")[:at])
                 writer.close()
@@ -286,40 +281,16 @@ def test_masks(arguments: tuple[Any, Any]) -> None:
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["tcp", "tls"])
-def test_a_client(tls: bool) -> None:
+def test_a_client(tls: bool, contexts: TLS) -> None:
     """Tornado's client against this library's server: messages, and how it ends."""
-    authority = trustme.CA()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    trust = ssl.create_default_context()
-    authority.configure_trust(trust)
-    messages: list[Any] = ["naïve ☃", b"bytes", "", bytes(70_000), "x" * 70_000]
 
     async def once() -> list[Any]:
         notes: list[Any] = []
-
-        async def handler(ws: Any) -> None:
-            async for message in ws:
-                notes.append(message)
-                if message == "end":
-                    await ws.close(3002, "the end")
-                else:
-                    await ws.ping()
-                    await ws.send(message)
-
-        async with (
-            asyncio.timeout(TIMEOUT),
-            websock.serve(
-                handler, "127.0.0.1", 0, ssl=context if tls else None
-            ) as server,
-        ):
-            port = server.sockets[0].getsockname()[1]
-            scheme = "wss" if tls else "ws"
-            request = tornado.httpclient.HTTPRequest(
-                f"{scheme}://127.0.0.1:{port}/", ssl_options=trust if tls else None
-            )
-            client = await websocket_connect(request)
-            for message in messages:
+        async with serving_a_client(notes, contexts.server if tls else None) as url:
+            trust = contexts.client if tls else None
+            asked = tornado.httpclient.HTTPRequest(url, ssl_options=trust)
+            client = await websocket_connect(asked)
+            for message in MESSAGES:
                 await client.write_message(message, binary=isinstance(message, bytes))
                 notes.append(await client.read_message())
             protocol: Any = client.protocol

@@ -17,19 +17,14 @@ import tornado.httpserver
 import tornado.netutil
 import tornado.web
 import tornado.websocket
-from host_patches import patched
+from helpers import request
+from host_patches import KEY, patched
 from tornado.iostream import IOStream
 
 from websock._kernels import apply_mask, build_header
 from websock.speedups._tornado import PATCH
 
 TIMEOUT = 60  # seconds
-KEY = b"\x01\xf2\x83\x74"
-REQUEST = (
-    b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
-    b"Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-    b"Sec-WebSocket-Version: 13\r\n\r\n"
-)
 count: contextvars.ContextVar[int] = contextvars.ContextVar("count", default=0)
 
 
@@ -211,7 +206,7 @@ def run(story: Story, buffer: int | None = None, **settings: Any) -> list[Any]:
             async with asyncio.timeout(TIMEOUT):
                 port = sockets[0].getsockname()[1]
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
-                writer.write(REQUEST)
+                writer.write(request())
                 await reader.readuntil(b"\r\n\r\n")
                 found = await story(Client(reader, writer, notes))
                 writer.close()

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import trustme
 import websocket
-from host_patches import outcome, patched, split
+from host_patches import KEY, outcome, patched, split
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from websocket import ABNF, WebSocket
@@ -25,7 +25,6 @@ from websock.handshake import accept_key
 from websock.speedups._websocket_client import PATCH
 
 TIMEOUT = 60  # seconds
-KEY = b"\x01\xf2\x83\x74"
 
 PLAIN: Callable[..., Any] = websocket._abnf.validate_utf8
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from aiohttp import ClientSession, WSMsgType
-from bot import LIMIT, PROTOCOLS, understood, urls
-from journal import Notes, talk
+from bot import LIMIT, PROTOCOLS, have_talks, understood
+from journal import Notes
 
 
 async def obey(url: str, note: Notes) -> None:
@@ -37,13 +37,4 @@ async def obey(url: str, note: Notes) -> None:
             note("late", exc)
 
 
-async def main() -> None:
-    for name, url in urls():
-        try:
-            with talk(name) as note:
-                await obey(url, note)
-        except Exception:
-            pass  # it was noted
-
-
-asyncio.run(main())
+have_talks(lambda url, note: asyncio.run(obey(url, note)))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from journal import Notes, talk
 
 LIMIT = 100_000
 PROTOCOLS = ["chat.v2", "chat.v1"]
@@ -40,3 +43,15 @@ def urls() -> Iterator[tuple[str, str]]:
     port, *names = sys.argv[1:]
     for name in names:
         yield name, f"ws://127.0.0.1:{port}/{name.partition('.')[0]}?talk={name}"
+
+
+def have_talks(obey: Callable[[str, Notes], Any]) -> None:
+    """Have one talk after the other, as the command line says.
+
+    Args:
+        obey: Connects to a URL, does as it is told, and takes notes.
+    """
+    for name, url in urls():
+        # What ends a talk is among its notes.
+        with contextlib.suppress(Exception), talk(name) as note:
+            obey(url, note)

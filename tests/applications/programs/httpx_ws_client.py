@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 
 import httpx
-from bot import LIMIT, PROTOCOLS, understood, urls
+from bot import LIMIT, PROTOCOLS, have_talks, understood
 from httpx_ws import HTTPXWSException, aconnect_ws
-from journal import Notes, talk
+from journal import Notes
 from wsproto.events import BytesMessage, TextMessage
 
 
-async def obey(client: httpx.AsyncClient, url: str, note: Notes) -> None:
-    async with aconnect_ws(
-        url,
-        client,
-        max_message_size_bytes=LIMIT,
-        keepalive_ping_interval_seconds=None,
-        subprotocols=PROTOCOLS,
-    ) as ws:
+async def obey(url: str, note: Notes) -> None:
+    async with (
+        httpx.AsyncClient(trust_env=False) as client,
+        aconnect_ws(
+            url,
+            client,
+            max_message_size_bytes=LIMIT,
+            keepalive_ping_interval_seconds=None,
+            subprotocols=PROTOCOLS,
+        ) as ws,
+    ):
         note("open", ws.subprotocol)
         try:
             while True:
@@ -44,14 +47,4 @@ async def obey(client: httpx.AsyncClient, url: str, note: Notes) -> None:
             note("late", exc)
 
 
-async def main() -> None:
-    async with httpx.AsyncClient(trust_env=False) as client:
-        for name, url in urls():
-            try:
-                with talk(name) as note:
-                    await obey(client, url, note)
-            except Exception:
-                pass  # it was noted
-
-
-asyncio.run(main())
+have_talks(lambda url, note: asyncio.run(obey(url, note)))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from bot import LIMIT, PROTOCOLS, understood, urls
-from journal import Notes, talk
+from bot import LIMIT, PROTOCOLS, have_talks, understood
+from journal import Notes
 from tornado.websocket import WebSocketClosedError, websocket_connect
 
 
@@ -32,13 +32,4 @@ async def obey(url: str, note: Notes) -> None:
         note("late", exc)
 
 
-async def main() -> None:
-    for name, url in urls():
-        try:
-            with talk(name) as note:
-                await obey(url, note)
-        except Exception:
-            pass  # it was noted
-
-
-asyncio.run(main())
+have_talks(lambda url, note: asyncio.run(obey(url, note)))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import trio
-from bot import LIMIT, PROTOCOLS, understood, urls
-from journal import Notes, talk
+from bot import LIMIT, PROTOCOLS, have_talks, understood
+from journal import Notes
 from trio_websocket import ConnectionClosed, open_websocket_url
 
 
@@ -30,13 +30,4 @@ async def obey(url: str, note: Notes) -> None:
             note("late", exc)
 
 
-async def main() -> None:
-    for name, url in urls():
-        try:
-            with talk(name) as note:
-                await obey(url, note)
-        except Exception:
-            pass  # it was noted
-
-
-trio.run(main)
+have_talks(lambda url, note: trio.run(obey, url, note))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import websocket
-from bot import PROTOCOLS, understood, urls
-from journal import Notes, talk
+from bot import PROTOCOLS, have_talks, understood
+from journal import Notes
 
 OPCODES = {websocket.ABNF.OPCODE_TEXT, websocket.ABNF.OPCODE_BINARY}
 
@@ -65,9 +65,8 @@ def callbacks(url: str, note: Notes) -> None:
     note("ended", app.run_forever())
 
 
-for name, url in urls():
-    try:
-        with talk(name) as note:
-            (callbacks if name.endswith(".callbacks") else loop)(url, note)
-    except Exception:
-        pass  # it was noted
+def either(url: str, note: Notes) -> None:
+    (callbacks if url.endswith(".callbacks") else loop)(url, note)
+
+
+have_talks(either)

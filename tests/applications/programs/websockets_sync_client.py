@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bot import LIMIT, PROTOCOLS, understood, urls
-from journal import Notes, talk
+from bot import LIMIT, PROTOCOLS, have_talks, understood
+from journal import Notes
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -30,9 +30,4 @@ def obey(url: str, note: Notes) -> None:
             note("late", exc)
 
 
-for name, url in urls():
-    try:
-        with talk(name) as note:
-            obey(url, note)
-    except Exception:
-        pass  # it was noted
+have_talks(obey)

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import http
 import json
 import signal
 import threading
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from journal import Notes, write
 from journal import talk as noted
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.server import Request, Response, ServerConnection, serve
+from websockets.sync.server import ServerConnection, serve
+from websockets_site import LIMIT, check, first_part, query_of, select_subprotocol
 
-LIMIT = 100_000
-PROTOCOLS = ("chat.v2", "chat.v1")
 rooms: defaultdict[str, dict[str, ServerConnection]] = defaultdict(dict)
-
-
-def query_of(request: Request) -> dict[str, str]:
-    return dict(parse_qsl(urlsplit(request.path).query))
 
 
 def tell(room: dict[str, ServerConnection], text: str) -> None:
@@ -93,28 +86,6 @@ ROUTES: dict[str, Callable[..., None]] = {
     "return": forget,
     "close": close,
 }
-
-
-def first_part(path: str) -> str:
-    return urlsplit(path).path.split("/")[1]
-
-
-def check(ws: ServerConnection, request: Request) -> Response | None:
-    """Answer requests that are not let in."""
-    part = first_part(request.path)
-    if part == "deny":
-        with noted(query_of(request)["talk"]):
-            return ws.respond(http.HTTPStatus.FORBIDDEN, "go away\n")
-    if part == "raise-early":
-        with noted(query_of(request)["talk"]):
-            raise LookupError("before the handshake")
-    if part not in ROUTES:
-        return ws.respond(http.HTTPStatus.NOT_FOUND, "no such path\n")
-    return None
-
-
-def select_subprotocol(ws: ServerConnection, offered: Any) -> Any:
-    return next((name for name in PROTOCOLS if name in offered), None)
 
 
 def handle(ws: ServerConnection) -> None:
