@@ -72,6 +72,10 @@ ws_sock_readv(int fd, ws_iovec *parts, int count)
 static inline long
 ws_sock_sendv(int fd, ws_iovec *parts, int count)
 {
+    if (count == 1) {
+        /* The system reads no list of parts, and no header. */
+        return ws_sock_send(fd, parts->iov_base, parts->iov_len);
+    }
     struct msghdr message = {0};
     message.msg_iov = parts;
 #if defined(__linux__) && defined(__GLIBC__)
