@@ -83,8 +83,8 @@ def test_what_is_said_of_figures() -> None:
     assert redis.receive > 3 * redis.delivery
     # NATS does less for a message.
     assert nats.broker_message < redis.broker_message
-    # Workers are full before Redis, up to about a hundred.
-    for workers in (10, 80):
+    # Workers are full before Redis, up to dozens of them.
+    for workers in (10, 60):
         assert redis.receive > redis.broker_message + workers * redis.broker_copy
     assert redis.receive < redis.broker_message + 200 * redis.broker_copy
     # Compression: several times the memory.
@@ -98,11 +98,11 @@ def test_what_is_said_of_the_examples() -> None:
     chat = model.Load(published=1e5, audience=50, received=0.1)
     measured = figures.load()
     whole = model.plan(chat, model.Machine(), measured)
-    assert whole.copies > 0.9 * chat.audience
+    assert whole.copies > 0.85 * chat.audience
     assert whole.sums["copies from the broker"].cores > whole.cores / 2
     assert whole.brokers > 1
     shards = model.plan(chat, model.Machine(), measured, 12)
-    assert shards.machines < whole.machines / 2
+    assert shards.cores < whole.cores / 2
     ticker = model.plan(
         model.Load(published=20, audience=1_000_000), model.Machine(), measured
     )
