@@ -18,7 +18,7 @@ from scripted import TLS, tls_fixture
 
 from websock.commands.bench import percentile
 from websock.commands.connect import pretty, show_bytes
-from websock.commands.terminal import printable
+from websock.commands.terminal import HAS_READLINE, printable
 from websock.sync.client import connect
 from websock.testing.plugin import ThreadedServer
 
@@ -224,6 +224,7 @@ class Person:
         import pty
 
         self.screen = ""
+        self.has_left = False
         self.changed = threading.Condition()
         pid, self.fd = pty.fork()
         if not pid:  # pragma: no cover (the other process)
@@ -243,6 +244,7 @@ class Person:
                 data = b""
             with self.changed:
                 self.screen += data.decode(errors="replace")
+                self.has_left = not data
                 self.changed.notify_all()
                 if not data:
                     return
@@ -265,6 +267,9 @@ class Person:
             self.screen = self.screen[found.end() :]
 
     def leaves(self) -> int:
+        with self.changed:
+            if not self.changed.wait_for(lambda: self.has_left, TIMEOUT):
+                os.kill(self.pid, signal.SIGKILL)
         _, status = os.waitpid(self.pid, 0)
         os.close(self.fd)
         return os.waitstatus_to_exitcode(status)
@@ -305,6 +310,11 @@ def test_terminal(start: Any, person: Any, tmp_path: Path) -> None:
     ):
         user.type(line + "\n")
         user.sees(answer)
+    if HAS_READLINE:
+        # Ctrl-D is lost when it comes before readline has the terminal.  Ctrl-L waits,
+        # and then the screen is cleared.
+        user.type("\x0c")
+        user.sees(r"\x1b\[H")
     user.type("\x04")
     assert user.leaves() == 0
     assert server.received[0] == "hello ☺"
