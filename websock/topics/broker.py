@@ -303,12 +303,12 @@ class BrokerBackend(Backend):
         await self.catch_up()
 
     async def _close(self, *, is_lost: bool = False) -> None:
-        for line in self._lines:
+        lines, self._lines = self._lines, []
+        for line in lines:
             if is_lost:
                 line.abort()
             else:
                 _linger(line, True)
-        self._lines.clear()
         if self._listening is not None:
             await _end(self._listening)
             self._listening = None
@@ -317,6 +317,11 @@ class BrokerBackend(Backend):
                 await self.disconnect()
         except Exception:
             pass  # it is gone one way or the other
+        # With TLS it may wait for an answer yet, and the client library may have made
+        # another one meanwhile.
+        for line in (*lines, *self._lines):
+            line.abort()
+        self._lines.clear()
 
     async def _run(self) -> None:
         """Hold the connection; make it again when it is lost."""
