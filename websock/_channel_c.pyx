@@ -817,6 +817,7 @@ cdef class Publications(Published):
         cdef Py_ssize_t i
         cdef Py_ssize_t n
         cdef bint counts = is_end and len(runs) > 1
+        interrupt = None
         # What callbacks publish meanwhile comes behind this, for everybody.
         shared.has_published = False
         self.runs = []
@@ -837,7 +838,7 @@ cdef class Publications(Published):
                 prefetch(run.channels, i + 1, n)
                 item = run.channels[i]
                 if not isinstance(item, Channel):
-                    continue
+                    continue  # nobody lets one in; but then the memory is another's
                 channel = <Channel>item
                 if counts:
                     channel.due -= 1
@@ -845,8 +846,12 @@ cdef class Publications(Published):
                     channel.take_run(run, is_end, channel.due == 0)
                 except Exception as exc:
                     channel.publishing_failed(exc)
+                except BaseException as exc:
+                    interrupt = exc  # the others get it nevertheless
         self.sending = False
         shared.has_published = len(self.runs) > 0
+        if interrupt is not None:
+            raise interrupt
         return 0
 
 

@@ -21,8 +21,8 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any, Self
 
-from ..asyncio.auth import basic_auth
 from .._stream import publish
+from ..asyncio.auth import basic_auth
 from ..asyncio.server import Server, serve
 from ..constants import OP_BINARY
 from ..log_limit import LogLimit

@@ -16,6 +16,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from .._stream import publish
+from ..asyncio.connection import Connection
 from ..prepared import PreparedMessage, prepare
 from ..typing import DataLike, LoggerLike
 from .backend import Backend, Hub, default_backend, make_backend
@@ -243,10 +244,13 @@ class Topics:
             ConnectionClosed: When the connection is closed.
             RuntimeError: When it is not open yet, or this is another thread.
             TopicLimitError: When there are too many subscriptions.
+            TypeError: When it is something else than a connection.
             ValueError: When the pattern breaks a rule, or ``last`` or ``since`` is
                 malformed.
         """
         loop = self._check_thread("subscribe")
+        if not isinstance(ws, Connection):
+            raise TypeError(f"not a connection: {type(ws).__name__}")
         check_pattern(pattern, self.max_length)
         reached = positions(pattern, since)
         if last is not None and last < 0:
