@@ -708,7 +708,7 @@ def publish(channels: tuple[Any, ...], message: Any, key: Hashable) -> None:
     first = channels[0]
     shared = first._shared
     frame = message.frame()
-    published: Publications = shared.published
+    published: Publications | None = shared.published
     if published is None:
         published = shared.published = Publications()
     if published.runs and published.runs[-1].has_room(channels, len(frame)):
