@@ -266,7 +266,7 @@ class Channel(LoopSocket):
         """
         self._sent_turn = self._shared.turn
 
-    def is_plain(self) -> bool:
+    def _is_plain(self) -> bool:
         """Whether a frame for many goes to the socket as it is.
 
         Not if it is masked or an extension changes it, while fragments are sent, or
@@ -284,7 +284,7 @@ class Channel(LoopSocket):
         """Put what was published in front of what is sent next."""
         self._shared.join_published()
 
-    def take_run(self, run: Run, is_end: bool, is_last: bool) -> None:
+    def _take_run(self, run: Run, is_end: bool, is_last: bool) -> None:
         """Send what was published: joined, or at once if no more comes in the turn.
 
         Args:
@@ -295,7 +295,7 @@ class Channel(LoopSocket):
         shared = self._shared
         if not self.is_open:
             return
-        if not self.is_plain():
+        if not self._is_plain():
             for message, key in run.messages:
                 self.send_published(message, key)
             return
@@ -606,7 +606,7 @@ def send_to_many(
             continue
         try:
             channel.join_published()
-            if not channel.is_plain():
+            if not channel._is_plain():
                 others.append((channel, None))
                 continue
             channel.count_sent(1, size)
@@ -679,7 +679,7 @@ class Publications:
             for channel in run.channels:
                 due[channel] -= 1
                 try:
-                    channel.take_run(run, is_end, due[channel] == 0)
+                    channel._take_run(run, is_end, due[channel] == 0)
                 except Exception as exc:
                     channel.publishing_failed(exc)
                 except BaseException as exc:
