@@ -35,6 +35,7 @@
 #define WS_LIKELY(x) __builtin_expect(!!(x), 1)
 #define WS_UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define WS_RESTRICT restrict
+#define WS_PREFETCH(p) __builtin_prefetch(p) /* never faults */
 #elif defined(_MSC_VER)
 #include <intrin.h>
 #define WS_INLINE __forceinline
@@ -44,6 +45,7 @@
 #define WS_LIKELY(x) (x)
 #define WS_UNLIKELY(x) (x)
 #define WS_RESTRICT __restrict
+#define WS_PREFETCH(p) ((void)(p))
 #else
 #define WS_INLINE inline
 #define WS_NOINLINE
@@ -52,6 +54,7 @@
 #define WS_LIKELY(x) (x)
 #define WS_UNLIKELY(x) (x)
 #define WS_RESTRICT restrict
+#define WS_PREFETCH(p) ((void)(p))
 #endif
 
 /* GCC makes vectors of equal bytes anew each time round a loop, unless it does

@@ -1159,10 +1159,12 @@ def test_twins_have_the_same_methods() -> None:
         "peer_ended",
         "ping_received",
         "pong_received",
+        "publishing_failed",
         "reader_failed",
         "resume_writing",
         "send_otherwise",
         "send_prepared",
+        "send_published",
     }
     assert missing == decided
     assert public[0] <= public[1]

@@ -22,12 +22,13 @@ from ._csrc cimport (
     ws_frame_encode,
     ws_iovec,
     ws_kernel,
+    ws_prefetch,
     ws_sock_end,
     ws_sock_send,
     ws_sock_sendv,
 )
 from ._kernels_c cimport active_kernel, next_mask
-from ._loop_c cimport CORK_SIZE, LoopSocket, LoopState
+from ._loop_c cimport CORK_SIZE, LoopSocket, LoopState, Published
 from ._slots cimport (
     PYGEN_RETURN,
     PYGEN_ERROR,
@@ -41,6 +42,7 @@ from .exceptions import ConcurrencyError
 
 cdef extern from "Python.h":
     object PyUnicode_AsUTF8String(object)
+    PyObject *PyTuple_GET_ITEM(object, Py_ssize_t) noexcept
     void *PyUnicode_DATA(object) noexcept
     bint PyUnicode_IS_ASCII(object) noexcept
     Py_ssize_t PyUnicode_GET_LENGTH(object) noexcept
@@ -504,6 +506,8 @@ cdef class Channel(LoopSocket):
         cdef unsigned first
         cdef object data
         cdef size_t size
+        if self.shared.has_published:
+            self.shared.join_published()
         if type(message) is bytes:
             data = message
             first = OP_TEXT if text else OP_BINARY
@@ -604,23 +608,65 @@ cdef class Channel(LoopSocket):
                 NULL, 0, <const uint8_t *>PyBytes_AS_STRING(data), <size_t>len(data)
             )
 
-    cdef bint is_slow(self, bint later) except -1:
-        """Whether messages go to the backlog, and not to the socket."""
-        if not self.write_paused or self.backlog is None:
-            return False
-        if later and self.dirty and not self.watching_writes:
-            self.flush()  # the socket was not asked yet
-        return self.write_paused
+    cdef bint is_plain(self) except -1:
+        """Whether a frame for many goes to the socket as it is."""
+        if self.write_paused and self.backlog is not None:
+            if self.dirty and not self.watching_writes:
+                self.flush()  # the socket was not asked yet
+            if self.write_paused:
+                return False
+        return not (self.fragmenting or self.mask or self.transform is not None)
 
     def join_writes(self):
         """Send what is written from here on at the end of the loop's turn."""
         if self.shared is not None:
             self.sent_turn = self.shared.turn
 
+    def join_published(self):
+        """Put what was published in front of what is sent next."""
+        if self.shared is not None:
+            self.shared.join_published()
+
+    cdef int take_run(self, Run run, bint is_end, bint is_last) except -1:
+        """Send what was published: joined, or at once if no more comes in the turn."""
+        cdef LoopState shared = self.shared
+        cdef bytes frames = run.frames
+        cdef const uint8_t *p = <const uint8_t *>PyBytes_AS_STRING(frames)
+        cdef size_t n = run.size
+        if not self.is_open:
+            return 0
+        if not self.is_plain():
+            for message, key in run.messages:
+                self.send_published(message, key)
+            return 0
+        self.sends += <uint64_t>len(run.messages)
+        self.sent_payload += run.payload
+        self.accepted += n
+        self.sent_turn = shared.turn
+        if not is_end or shared.cork_owner is self:
+            if n < LARGE:
+                return self.write(NULL, 0, p, n)
+            return self.send_parts(NULL, 0, p, n, frames)
+        if is_last and not self.segments:
+            if self.fd < 0:
+                return self.write_io([frames])
+            if n < LARGE:
+                return self.send_now(p, n)
+            return self.send_parts(NULL, 0, p, n, frames)
+        self.append_owned(p, n, frames)
+        if is_last:
+            if not self.watching_writes:
+                self.flush()
+            return self.check_high()
+        return 0
+
     @property
     def buffered_amount(self):
         """Bytes that were sent but not yet handed to the operating system."""
-        cdef size_t n = self.unsent
+        cdef size_t n
+        if self.shared is not None:
+            self.shared.join_published()
+        n = self.unsent
         if self.shared is not None and self.shared.cork_owner is self:
             n += self.shared.corked
         if self.io is not None and not self.is_lost:
@@ -704,7 +750,7 @@ cdef class Channel(LoopSocket):
         self.connection_lost(exc)
 
 
-def send_to_many(channels, bytes frame, size_t size, bint later=False):
+def send_to_many(channels, bytes frame, size_t size):
     """Write a frame to the channels that take it as it is; see ``_channel_py``."""
     cdef const uint8_t *p = <const uint8_t *>PyBytes_AS_STRING(frame)
     cdef size_t n = <size_t>len(frame)
@@ -717,17 +763,14 @@ def send_to_many(channels, bytes frame, size_t size, bint later=False):
         if not channel.is_open:
             continue
         try:
-            if channel.is_slow(later):
-                others.append((item, None))
-                continue
-            if channel.fragmenting or channel.mask or channel.transform is not None:
+            if channel.shared.has_published:
+                channel.shared.join_published()
+            if not channel.is_plain():
                 others.append((item, None))
                 continue
             channel.sends += 1
             channel.sent_payload += size
             channel.accepted += n
-            if later:
-                channel.sent_turn = channel.shared.turn
             if n < LARGE:
                 channel.write(NULL, 0, p, n)
             else:
@@ -735,3 +778,109 @@ def send_to_many(channels, bytes frame, size_t size, bint later=False):
         except Exception as exc:
             others.append((item, exc))
     return others
+
+
+cdef class Run:
+    """Messages to the same channels, one after the other; see ``_channel_py``."""
+
+    cdef bint has_room(self, tuple channels, size_t n) noexcept:
+        return self.channels is channels and self.size + n <= LARGE
+
+
+cdef inline void prefetch(tuple channels, Py_ssize_t i, Py_ssize_t n) noexcept:
+    """Ask for the memory of a channel that is next: the cache has forgotten it."""
+    cdef const char *p
+    if i < n:
+        p = <const char *>PyTuple_GET_ITEM(channels, i)
+        ws_prefetch(p)
+        ws_prefetch(p + 64)
+        ws_prefetch(p + 128)
+        ws_prefetch(p + 192)
+
+
+cdef class Publications(Published):
+    """What is published in one turn of the loop; see ``_channel_py``."""
+
+    def __cinit__(self):
+        self.runs = []
+
+    cdef int send(self, LoopState shared) except -1:
+        return self.hand_out(shared, True)
+
+    cdef int join(self, LoopState shared) except -1:
+        return self.hand_out(shared, False)
+
+    cdef int hand_out(self, LoopState shared, bint is_end) except -1:
+        cdef list runs = self.runs
+        cdef Run run
+        cdef Channel channel
+        cdef Py_ssize_t i
+        cdef Py_ssize_t n
+        cdef bint counts = is_end and len(runs) > 1
+        interrupt = None
+        # What callbacks publish meanwhile comes behind this, for everybody.
+        shared.has_published = False
+        self.runs = []
+        self.size = 0
+        self.sending = True
+        for run in runs:
+            run.frames = run.parts[0] if len(run.parts) == 1 else b"".join(run.parts)
+            if counts:
+                n = len(run.channels)
+                for i in range(n):
+                    prefetch(run.channels, i + 8, n)
+                    item = run.channels[i]
+                    if isinstance(item, Channel):
+                        (<Channel>item).due += 1
+        for run in runs:
+            n = len(run.channels)
+            for i in range(n):
+                prefetch(run.channels, i + 1, n)
+                item = run.channels[i]
+                if not isinstance(item, Channel):
+                    continue  # nobody lets one in; but then the memory is another's
+                channel = <Channel>item
+                if counts:
+                    channel.due -= 1
+                try:
+                    channel.take_run(run, is_end, channel.due == 0)
+                except Exception as exc:
+                    channel.publishing_failed(exc)
+                except BaseException as exc:
+                    interrupt = exc  # the others get it nevertheless
+        self.sending = False
+        shared.has_published = len(self.runs) > 0
+        if interrupt is not None:
+            raise interrupt
+        return 0
+
+
+def publish(tuple channels not None, message, key):
+    """Send a message to many at the end of the turn; see ``_channel_py``."""
+    cdef Channel first = <Channel?>channels[0]
+    cdef LoopState shared = first.shared
+    cdef Publications published
+    cdef Run run = None
+    cdef bytes frame = message.frame()
+    cdef size_t n = <size_t>len(frame)
+    if shared.published is None:
+        shared.published = Publications()
+    published = <Publications>shared.published
+    if published.runs:
+        run = <Run>published.runs[len(published.runs) - 1]
+    if run is None or not run.has_room(channels, n):
+        run = Run.__new__(Run)
+        run.channels = channels
+        run.messages = []
+        run.parts = []
+        published.runs.append(run)
+    run.messages.append((message, key))
+    run.parts.append(frame)
+    run.size += n
+    run.payload += <size_t>len(<bytes>message.payload)
+    published.size += n
+    shared.end_turn_later(first.loop)
+    if not published.sending:
+        shared.has_published = True
+        if published.size > CORK_SIZE:
+            published.send(shared)

@@ -17,17 +17,17 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections import deque
-from collections.abc import Awaitable, Generator, Iterable
+from collections import Counter, deque
+from collections.abc import Awaitable, Generator, Hashable, Iterable
 from typing import Any, TypeVar
 
 from ._codec_py import FrameWriter, message_payload
-from ._loop_py import CORK_SIZE, LoopSocket
+from ._loop_py import CORK_SIZE, LoopSocket, LoopState
 from .constants import OP_PONG
 from .exceptions import ConcurrencyError
 from .typing import BytesLike
 
-__all__ = ["Channel", "send_to_many"]
+__all__ = ["Channel", "publish", "send_to_many"]
 
 LARGE = 16384  # from this size on, output is not joined by copying
 HOLD_FOR_WRITING = 2  # a reason to hold input back, as a bit
@@ -225,6 +225,9 @@ class Channel(LoopSocket):
     def _append(self, data: bytes) -> None:
         self._segments.append(data)
         self._unsent += len(data)
+        self._check_high()
+
+    def _check_high(self) -> None:
         if self._unsent > self._write_high and not self.write_paused:
             if self._fd < 0:
                 self._flush()  # a transport says itself when it has enough
@@ -263,13 +266,54 @@ class Channel(LoopSocket):
         """
         self._sent_turn = self._shared.turn
 
-    def _is_slow(self, later: bool) -> bool:
-        """Whether messages go to the backlog, and not to the socket."""
-        if not self.write_paused or self.backlog is None:
-            return False
-        if later and self._dirty and not self._watching_writes:
-            self._flush()  # the socket was not asked yet
-        return self.write_paused
+    def _is_plain(self) -> bool:
+        """Whether a frame for many goes to the socket as it is.
+
+        Not if it is masked or an extension changes it, while fragments are sent, or
+        when there is a backlog and the socket takes nothing.
+        """
+        if self.write_paused and self.backlog is not None:
+            if self._dirty and not self._watching_writes:
+                self._flush()  # the socket was not asked yet
+            if self.write_paused:
+                return False
+        writer = self._writer
+        return not self.fragmenting and writer is not None and writer.is_plain
+
+    def join_published(self) -> None:
+        """Put what was published in front of what is sent next."""
+        self._shared.join_published()
+
+    def _take_run(self, run: Run, is_end: bool, is_last: bool) -> None:
+        """Send what was published: joined, or at once if no more comes in the turn.
+
+        Args:
+            run: The messages.
+            is_end: Whether the turn ends.
+            is_last: Whether this is the last run for this channel then.
+        """
+        shared = self._shared
+        if not self.is_open:
+            return
+        if not self._is_plain():
+            for message, key in run.messages:
+                self.send_published(message, key)
+            return
+        self.count_sent(len(run.messages), run.payload)
+        self._sent_turn = shared.turn
+        if not is_end or shared.cork_owner is self:
+            self.write_bytes(run.frames)
+            return
+        self._accepted += run.size
+        if is_last and not self._segments:
+            self._send_now(run.frames)
+            return
+        self._segments.append(run.frames)
+        self._unsent += run.size
+        if is_last:
+            if not self._watching_writes:
+                self._flush()
+            self._check_high()
 
     def _flush(self) -> None:
         """Send what was kept, as far as the socket takes it."""
@@ -376,6 +420,7 @@ class Channel(LoopSocket):
 
     def _send_message(self, message: Any, text: bool | None) -> None:
         assert self._writer is not None
+        self._shared.join_published()
         if isinstance(message, (str, bytes, bytearray, memoryview)):
             opcode, payload = message_payload(message, text)
             frame = self._writer.frame(opcode, payload)
@@ -404,6 +449,7 @@ class Channel(LoopSocket):
     @property
     def buffered_amount(self) -> int:
         """Bytes that were sent but not yet handed to the operating system."""
+        self._shared.join_published()
         n = self._unsent
         if self._shared.cork_owner is self:
             n += self._shared.corked_size
@@ -519,6 +565,14 @@ class Channel(LoopSocket):
         """Send what is neither ``str`` nor bytes-like, if it is prepared for that."""
         raise NotImplementedError
 
+    def send_published(self, message: Any, key: Hashable) -> None:
+        """Send what was published and cannot be sent as it is; must not raise."""
+        raise NotImplementedError
+
+    def publishing_failed(self, exc: Exception) -> None:
+        """Sending what was published raised this; must not raise."""
+        raise NotImplementedError
+
     async def send_otherwise(self, message: Any, text: bool | None) -> None:
         """Send what ``send()`` cannot send at once, or raise what is wrong."""
         raise NotImplementedError
@@ -528,7 +582,7 @@ C = TypeVar("C", bound=Channel)
 
 
 def send_to_many(
-    channels: Iterable[C], frame: bytes, size: int, later: bool = False
+    channels: Iterable[C], frame: bytes, size: int
 ) -> list[tuple[C, Exception | None]]:
     """Write a frame to the channels that take it as it is; pass over closed ones.
 
@@ -536,12 +590,10 @@ def send_to_many(
         channels: Where to send it.
         frame: A whole message in one frame, not masked and not compressed.
         size: Bytes of payload in it.
-        later: Send it at the end of the loop's turn, with what else is sent in it.
 
     Returns:
-        The channels that are to be looked at, because they mask, have an extension,
-        are sending fragments, or have a backlog and cannot write, with ``None``; and
-        those that failed, with the exception.
+        The channels that are to be looked at, because they are not plain, with
+        ``None``; and those that failed, with the exception.
 
     Raises:
         TypeError: When something else than a connection is among them.
@@ -552,20 +604,125 @@ def send_to_many(
             raise TypeError(f"not a connection: {type(channel).__name__}")
         if not channel.is_open:
             continue
-        writer = channel._writer
         try:
-            if (
-                channel._is_slow(later)
-                or channel.fragmenting
-                or writer is None
-                or not writer.is_plain
-            ):
+            channel.join_published()
+            if not channel._is_plain():
                 others.append((channel, None))
                 continue
             channel.count_sent(1, size)
-            if later:
-                channel.join_writes()
             channel.write_bytes(frame)
         except Exception as exc:
             others.append((channel, exc))
     return others
+
+
+class Run:
+    """Messages to the same channels, one after the other: they leave as one.
+
+    Attributes:
+        channels: Where they go.
+        messages: The messages and their keys, for channels that are not plain.
+        parts: Their frames.
+        frames: The same as one, once they are sent.
+        size: Bytes of these.
+        payload: Bytes of payload in them.
+    """
+
+    __slots__ = ("channels", "frames", "messages", "parts", "payload", "size")
+
+    def __init__(self, channels: tuple[Any, ...]) -> None:
+        self.channels: tuple[Any, ...] = channels
+        self.messages: list[tuple[Any, Hashable]] = []
+        self.parts: list[bytes] = []
+        self.frames = b""
+        self.size = 0
+        self.payload = 0
+
+    def has_room(self, channels: tuple[Any, ...], size: int) -> bool:
+        """Whether a message to these channels, and of this size, is to be added."""
+        return self.channels is channels and self.size + size <= LARGE
+
+
+class Publications:
+    """What is published in one turn of the loop.
+
+    Nothing is kept for each channel, and each is touched once, at the end of the turn:
+    of ten thousand, the caches have forgotten the first when the last has its turn.
+    When one of the channels is to send something else before that, all get what was
+    published so far, so that the order holds.
+    """
+
+    def __init__(self) -> None:
+        self.runs: list[Run] = []
+        self.size = 0  # bytes of their frames
+        self.sending = False
+
+    def send(self, shared: LoopState) -> None:
+        """Send it, for each channel in one write: the turn ends."""
+        self._hand_out(shared, True)
+
+    def join(self, shared: LoopState) -> None:
+        """Put it in front of what the channels send from here on in this turn."""
+        self._hand_out(shared, False)
+
+    def _hand_out(self, shared: LoopState, is_end: bool) -> None:
+        runs, self.runs = self.runs, []
+        interrupt: BaseException | None = None
+        # What callbacks publish meanwhile comes behind this, for everybody.
+        shared.has_published = False
+        self.size = 0
+        self.sending = True
+        due = Counter(channel for run in runs for channel in run.channels)
+        for run in runs:
+            run.frames = run.parts[0] if len(run.parts) == 1 else b"".join(run.parts)
+        for run in runs:
+            for channel in run.channels:
+                due[channel] -= 1
+                try:
+                    channel._take_run(run, is_end, due[channel] == 0)
+                except Exception as exc:
+                    channel.publishing_failed(exc)
+                except BaseException as exc:
+                    interrupt = exc  # the others get it nevertheless
+        self.sending = False
+        shared.has_published = bool(self.runs)
+        if interrupt is not None:
+            raise interrupt
+
+
+def publish(channels: tuple[Any, ...], message: Any, key: Hashable) -> None:
+    """Send a message to many channels of a loop at the end of its turn.
+
+    What is published in a turn leaves in one write for each channel, in the order in
+    which it was published and otherwise sent; see :class:`Publications`.  Closed
+    channels are passed over; what goes wrong is told to ``publishing_failed()``.
+
+    Args:
+        channels: Where to send it; give the same tuple while they are the same.
+        message: A ``PreparedMessage``.
+        key: What it is about, for ``SlowConsumer("latest")``.
+
+    Memory: of what was published until the end of the turn, up to 64 KiB; more is sent
+    before that.
+    """
+    first = channels[0]
+    shared = first._shared
+    frame = message.frame()
+    published: Publications | None = shared.published
+    if published is None:
+        published = shared.published = Publications()
+    if published.runs and published.runs[-1].has_room(channels, len(frame)):
+        run = published.runs[-1]
+    else:
+        run = Run(channels)
+        published.runs.append(run)
+    run.messages.append((message, key))
+    run.parts.append(frame)
+    run.size += len(frame)
+    run.payload += len(message.payload)
+    published.size += len(frame)
+    shared.end_turn_later(first.loop)
+    if not published.sending:
+        shared.has_published = True
+        if published.size > CORK_SIZE:
+            published.send(shared)

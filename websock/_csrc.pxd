@@ -25,6 +25,10 @@ cdef extern from "ws_err.h" nogil:
         WS_ERR_DEFLATE
 
 
+cdef extern from "ws_platform.h" nogil:
+    void ws_prefetch "WS_PREFETCH"(const void *p) noexcept
+
+
 cdef extern from "ws_mask.h" nogil:
     void ws_mask_copy(
         uint8_t *dst, const uint8_t *src, size_t n, const uint8_t *key, size_t phase

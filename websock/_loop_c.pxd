@@ -8,6 +8,12 @@ cdef enum:
 
 
 cdef class LoopSocket
+cdef class LoopState
+
+
+cdef class Published:
+    cdef int send(self, LoopState shared) except -1
+    cdef int join(self, LoopState shared) except -1
 
 
 cdef class LoopState:
@@ -19,6 +25,8 @@ cdef class LoopState:
     cdef uint64_t turn                      # of the loop; grows when something was sent
     cdef bint turn_ends                     # end_turn() is scheduled
     cdef list dirty                         # sockets with joined output
+    cdef bint has_published                 # something waits in published
+    cdef Published published                # what is for many, or None
     cdef object read_view
     cdef bint tells_once                    # whether the loop tells of an error once only
     cdef int poll_fd                        # -1: not open, -2: there is none
@@ -31,6 +39,7 @@ cdef class LoopState:
     cdef double now(self) except -1
     cdef object view(self)
     cdef int end_turn_later(self, object loop) except -1
+    cdef int join_published(self) except -1
     cdef int open_poller(self, object loop) except -1
     cdef int poll(self, LoopSocket item, int flags) except -1
 

@@ -102,6 +102,18 @@ def close_accepted(accepted):
     ws_sock_close(accepted[0])
 
 
+cdef class Published:
+    """What is sent to many at the end of the turn; for derived classes."""
+
+    cdef int send(self, LoopState shared) except -1:
+        """Send it: the turn ends."""
+        return 0
+
+    cdef int join(self, LoopState shared) except -1:
+        """Put it in front of what the sockets send from here on in this turn."""
+        return 0
+
+
 cdef class LoopState:
     """What the connections of one loop share: buffers, the cork, the timer wheel.
 
@@ -202,15 +214,24 @@ cdef class LoopState:
         return 0
 
     def end_turn(self):
-        """Send what was joined since the loop's last turn."""
-        cdef list dirty = self.dirty
+        """Send what was published and joined since the loop's last turn."""
+        cdef list dirty
         cdef LoopSocket item
         self.turn_ends = False
+        if self.has_published:
+            self.published.send(self)
         self.turn += 1
+        dirty = self.dirty
         if dirty:
             self.dirty = []
             for item in dirty:
                 item.flush()
+
+    cdef int join_published(self) except -1:
+        """Put what was published in this turn in front of what is sent next."""
+        if self.has_published:
+            self.published.join(self)
+        return 0
 
 
 _states_lock = threading.Lock()

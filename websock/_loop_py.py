@@ -97,6 +97,8 @@ class LoopState:
         self.turn = 1
         self.turn_ends = False
         self.dirty: list[LoopSocket] = []
+        self.published: Any = None  # what is for many, and for the end of the turn
+        self.has_published = False
         # Selectors tell as long as something is wrong.  libuv tells once, and it may
         # do so while there is still input in front of the error.
         self.tells_once = not isinstance(loop, asyncio.SelectorEventLoop)
@@ -109,12 +111,19 @@ class LoopState:
             loop.call_soon(self.end_turn)
 
     def end_turn(self) -> None:
-        """Send what was joined since the loop's last turn."""
-        dirty, self.dirty = self.dirty, []
+        """Send what was published and joined since the loop's last turn."""
         self.turn_ends = False
+        if self.has_published:
+            self.published.send(self)
         self.turn += 1
+        dirty, self.dirty = self.dirty, []
         for item in dirty:
             item._flush()
+
+    def join_published(self) -> None:
+        """Put what was published in this turn in front of what is sent next."""
+        if self.has_published:
+            self.published.join(self)
 
 
 _states_lock = threading.Lock()

@@ -16,6 +16,7 @@ if TYPE_CHECKING or not USE_EXT:
         accepted_socket,
         close_accepted,
         loop_state,
+        publish,
         send_to_many,
     )
 else:
@@ -28,6 +29,7 @@ else:
         accepted_socket,
         close_accepted,
         loop_state,
+        publish,
         send_to_many,
     )
 
@@ -40,5 +42,6 @@ __all__ = [
     "accepted_socket",
     "close_accepted",
     "loop_state",
+    "publish",
     "send_to_many",
 ]

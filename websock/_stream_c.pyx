@@ -29,7 +29,7 @@ from ._csrc cimport WS_SOCK_AGAIN, ws_iovec, ws_sock_readv, ws_sock_recv
 from ._inbox_c cimport PIECES, Inbox
 from ._loop_c cimport READ_SIZE, LoopState
 
-from ._channel_c import Done, send_to_many
+from ._channel_c import Done, publish, send_to_many
 from ._loop_c import (
     accept_connections,
     accepted_address,
@@ -48,6 +48,7 @@ __all__ = [
     "accepted_socket",
     "close_accepted",
     "loop_state",
+    "publish",
     "send_to_many",
 ]
 
@@ -152,6 +153,7 @@ cdef class Stream(Inbox):
 
     def set_closing(self):
         """No message can be sent any more; messages are received until the end."""
+        self.join_published()
         self.is_open = False
         self.is_closing = True
         if self.queue_full:
@@ -575,6 +577,7 @@ cdef class Stream(Inbox):
     def counters(self):
         """Return what was received and sent; see ``_stream_py``."""
         cdef FrameReader reader = self.reader
+        self.join_published()
         return (
             0 if reader is None else reader.messages,
             0 if reader is None else reader.message_bytes,

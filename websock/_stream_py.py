@@ -22,7 +22,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-from ._channel_py import HOLD_FOR_WRITING, Done, send_to_many
+from ._channel_py import HOLD_FOR_WRITING, Done, publish, send_to_many
 from ._codec_py import FrameReader, FrameWriter
 from ._inbox_py import PIECES, Inbox
 from ._loop_py import (
@@ -54,6 +54,7 @@ __all__ = [
     "accepted_socket",
     "close_accepted",
     "loop_state",
+    "publish",
     "send_to_many",
 ]
 
@@ -159,6 +160,7 @@ class Stream(Inbox):
 
     def set_closing(self) -> None:
         """No message can be sent any more; messages are received until the end."""
+        self.join_published()
         self.is_open = False
         self.is_closing = True
         if self._queue_full:
@@ -478,6 +480,7 @@ class Stream(Inbox):
             Messages received whole, bytes of payload in them, bytes received in all;
             and the same of what was sent.  Payloads are counted without compression.
         """
+        self.join_published()
         reader = self._reader
         return (
             0 if reader is None else reader.messages,

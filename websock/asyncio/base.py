@@ -655,7 +655,7 @@ class ConnectionBase(Stream, asyncio.BufferedProtocol):
             and self.is_open
             and not self.fragmenting
         ):
-            self.send_nowait(self.backlog.take())
+            self.send_prepared(self.backlog.take(), None)
 
     def messages_dropped(self, count: int) -> None:
         """Tell the program that messages for a slow peer were dropped."""

@@ -363,6 +363,7 @@ class Connection(ConnectionBase):
                 ``slow_consumer``.
             TypeError: When ``message`` is of none of these types.
         """
+        self.join_published()
         backlog = self.backlog
         if (
             backlog is None
@@ -390,6 +391,27 @@ class Connection(ConnectionBase):
         frame = message.frame_for(self.protocol)
         self.count_sent(1, len(message.payload))
         self.write_bytes(frame)
+
+    def send_published(self, message: PreparedMessage, key: Hashable) -> None:
+        """Send what was published and cannot be sent as it is; errors are logged."""
+        try:
+            self.join_writes()
+            self.send_to_one_of_many(message, key)
+        except Exception as exc:
+            self.publishing_failed(exc)
+
+    def publishing_failed(self, exc: Exception) -> None:
+        """Say that a message for many was not sent here."""
+        _skipped(self, exc, False)
+
+    def send_to_one_of_many(self, message: PreparedMessage, key: Hashable) -> None:
+        """Send a message that others get too; a slow peer's policy is heeded."""
+        if self.backlog is not None:
+            self.post(message, key=key)
+        elif self.fragmenting:
+            raise ConcurrencyError("sending a fragmented message")
+        else:
+            self.send_prepared(message, None)
 
     def stats(self) -> ConnectionStats:
         """Return what was sent and received so far, and what waits."""
@@ -443,6 +465,7 @@ class Connection(ConnectionBase):
             assert self.fragment_done is not None
             await asyncio.shield(self.fragment_done)
         await self._check_open()
+        self.join_published()
 
     async def _send_fragments(
         self, fragments: AsyncIterable[DataLike], text: bool | None
@@ -519,7 +542,6 @@ def send_prepared_to_many(
     message: PreparedMessage,
     key: Hashable = None,
     *,
-    later: bool = False,
     raise_exceptions: bool = False,
 ) -> list[Exception]:
     """Send a message to many connections, as ``broadcast()`` says.
@@ -528,7 +550,6 @@ def send_prepared_to_many(
         connections: Where to send it.
         message: The message.
         key: What it is about, for ``SlowConsumer("latest")``.
-        later: Send it at the end of the loop's turn, with what else is sent in it.
         raise_exceptions: The caller raises what went wrong: it is not logged.
 
     Returns:
@@ -537,19 +558,12 @@ def send_prepared_to_many(
     failures: list[Exception] = []
     # A copy: on_pause_writing(), called meanwhile, may take a slow peer out of the set.
     to = tuple(connections)
-    others = send_to_many(to, message.frame(), len(message.payload), later)
+    others = send_to_many(to, message.frame(), len(message.payload))
     for connection, exc in others:
         try:
             if exc is not None:
                 raise exc
-            if later:
-                connection.join_writes()
-            if connection.backlog is not None:
-                connection.post(message, key=key)
-            elif connection.fragmenting:
-                raise ConcurrencyError("sending a fragmented message")
-            else:
-                connection.send_prepared(message, None)
+            connection.send_to_one_of_many(message, key)
         except Exception as failure:
             failures.append(_skipped(connection, failure, raise_exceptions))
     return failures

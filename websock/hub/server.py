@@ -21,8 +21,8 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any, Self
 
+from .._stream import publish
 from ..asyncio.auth import basic_auth
-from ..asyncio.connection import send_prepared_to_many
 from ..asyncio.server import Server, serve
 from ..constants import OP_BINARY
 from ..log_limit import LogLimit
@@ -270,7 +270,7 @@ class Hub:
         if length:
             self._history.keep(name, message, length)
         if receivers:
-            send_prepared_to_many(receivers, message, (name, place), later=True)
+            publish(receivers, message, (name, place))
 
     def read(
         self, pattern: str, last: int | None, since: Mapping[str, Position]

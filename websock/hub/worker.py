@@ -13,6 +13,7 @@ from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
 from ..asyncio.incoming import ServerConnection
+from ..constants import OP_BINARY
 from ..frames import CloseCode
 from ..listener import Listener
 from ..prepared import PreparedMessage
@@ -114,7 +115,9 @@ class Worker(Listener):
         # When not all channels could be remembered, that is said too.
         more = " more" if len(missed) >= MAX_MISSED else ""
         lines = lines_of(f"{count}{more}", missed.items())
-        ws.send_nowait(pack(Kind.LOST, b"", lines))
+        # In front of what is published in this turn of the loop already.
+        lost = PreparedMessage(OP_BINARY, pack(Kind.LOST, b"", lines), False)
+        ws.send_prepared(lost, None)
 
     def on_close(self, ws: Any, code: int, reason: str) -> None:
         """Forget it."""

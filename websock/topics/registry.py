@@ -11,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
-from ..asyncio.connection import send_prepared_to_many
+from .._stream import publish
+from ..asyncio.connection import Connection
 from ..prepared import PreparedMessage, prepare
 from ..typing import DataLike, LoggerLike
 from .backend import Backend, Hub, default_backend, make_backend
@@ -178,8 +179,6 @@ class Topics:
         self._thread = 0
         self._users = 0
         self._started: asyncio.Task[None] | None = None
-        self._delivering = False
-        self._later: deque[tuple[Any, ...]] = deque()
 
     # -- beginning and ending ----------------------------------------------------------
 
@@ -245,10 +244,13 @@ class Topics:
             ConnectionClosed: When the connection is closed.
             RuntimeError: When it is not open yet, or this is another thread.
             TopicLimitError: When there are too many subscriptions.
+            TypeError: When it is something else than a connection.
             ValueError: When the pattern breaks a rule, or ``last`` or ``since`` is
                 malformed.
         """
         loop = self._check_thread("subscribe")
+        if not isinstance(ws, Connection):
+            raise TypeError(f"not a connection: {type(ws).__name__}")
         check_pattern(pattern, self.max_length)
         reached = positions(pattern, since)
         if last is not None and last < 0:
@@ -367,6 +369,7 @@ class Topics:
             return
         self._send_kept(subscription, kept)
         sent = {item.topic: item.position for item in kept}
+        since = []
         for item, key in held:
             before = sent.get(item.topic)
             if (
@@ -374,21 +377,21 @@ class Topics:
                 or before.epoch != item.position.epoch
                 or item.position.number > before.number
             ):
-                self._send_one(subscription, item, key)
+                since.append((item, key))
+        self._send_to_one(subscription, since)
 
     def _send_kept(self, subscription: Subscription, kept: list[Kept]) -> None:
-        for item in kept:
-            self._send_one(subscription, item, None)
+        self._send_to_one(subscription, [(item, None) for item in kept])
 
-    def _send_one(
-        self, subscription: Subscription, item: Kept, key: str | None
+    def _send_to_one(
+        self,
+        subscription: Subscription,
+        items: Iterable[tuple[Kept, str | None]],
     ) -> None:
-        message = item.message
-        if subscription.numbered:
-            message = envelope(*item)
-        send_prepared_to_many(
-            (subscription.ws,), message, key or item.topic, later=True
-        )
+        to = (subscription.ws,)
+        for item, key in items:
+            message = envelope(*item) if subscription.numbered else item.message
+            publish(to, message, key or item.topic)
 
     # -- publishing --------------------------------------------------------------------
 
@@ -472,28 +475,8 @@ class Topics:
         message: PreparedMessage,
         key: str | None = None,
         position: Position | None = None,
-    ) -> Position | None:
-        """Send a message to the subscribers of this process."""
-        if self._delivering:
-            # A callback of a connection publishes: everybody gets this one after that.
-            self._later.append((topic, message, key, position))
-            return None
-        self._delivering = True
-        try:
-            position = self._deliver_one(topic, message, key, position)
-            while self._later:
-                self._deliver_one(*self._later.popleft())
-        finally:
-            self._delivering = False
-        return position
-
-    def _deliver_one(
-        self,
-        topic: str,
-        message: PreparedMessage,
-        key: str | None,
-        position: Position | None,
     ) -> Position:
+        """Send a message to the subscribers of this process."""
         if position is None:
             position = self._history.add(topic, message)
         groups = self._groups_of(topic)
@@ -505,10 +488,9 @@ class Topics:
         else:
             plain, numbered = _merge(groups)
         if plain:
-            send_prepared_to_many(plain, message, key, later=True)
+            publish(plain, message, key)
         if numbered:
-            enveloped = envelope(topic, position, message)
-            send_prepared_to_many(numbered, enveloped, key, later=True)
+            publish(numbered, envelope(topic, position, message), key)
         for group in groups:
             if group.waiting:
                 for subscription in group.members.values():
