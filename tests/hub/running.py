@@ -34,6 +34,9 @@ class Process:
     def __init__(self, *arguments: Any, hub: str | None = None) -> None:
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+        # The address sanitizer, where it runs, else keeps what was freed.
+        asan = environment.get("ASAN_OPTIONS", "")
+        environment["ASAN_OPTIONS"] = f"{asan}:quarantine_size_mb=1".lstrip(":")
         if hub is not None:
             environment["WEBSOCK_HUB"] = hub
         self.process = subprocess.Popen(
