@@ -255,8 +255,8 @@ docs: $(VENV)/.stamp-docs
 	@echo build/docs/index.html
 
 # From the sdist, in environments of their own, away from the source tree.
-# PYTHONS="path ...": these besides ours, not all that are found.  They get a few tests
-# each; ARGS=--no-tests: none.
+# PYTHONS="path ...": these besides ours, not all that are found.  A quarter of an hour
+# each; ARGS=--quick: a few tests of each, ARGS=--no-tests: none.
 wheel: dev
 	$(BACKEND_ENV) $(PY) .ci/wheel.py $(patsubst %,--python %,$(PYTHONS)) $(ARGS)
 	@ls -l dist

@@ -1,15 +1,15 @@
 """Build the sdist and the wheels, check what they hold, and try each by itself.
 
-    python .ci/wheel.py [--python PATH ...] [--no-tests] [-- arguments for pytest]
+    python .ci/wheel.py [--python PATH ...] [--quick | --no-tests] [-- pytest arguments]
 
 There is a wheel for the Python that runs this, and one for each other version that is
 found on the path or among those of pyenv, unless ``--python`` names them.  The sdist is
 built twice, and so is each wheel, from the sdist: the bytes must be the same.  Each
 wheel is installed into an empty environment, away from the source tree.  There its
 commands and the first example of the README run with nothing else installed, and the
-compiled code on older processors, by qemu where it is; then the tests run, all of them
-for the Python that runs this and a few for the others.  Last, the sdist is installed as
-on a machine without a compiler.
+compiled code on older processors, by qemu where it is; then all tests run against it,
+or with ``--quick`` a few.  Last, the sdist is installed as on a machine without a
+compiler.
 """
 
 from __future__ import annotations
@@ -312,7 +312,9 @@ def check_without_compiler(sdist: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--python", action="append", type=Path)
-    parser.add_argument("--no-tests", action="store_true")
+    extent = parser.add_mutually_exclusive_group()
+    extent.add_argument("--quick", action="store_true", help="a few tests of each")
+    extent.add_argument("--no-tests", action="store_true")
     parser.add_argument("pytest", nargs="*")
     arguments = parser.parse_args()
     when = epoch()
@@ -346,7 +348,7 @@ def main() -> None:
         if arguments.no_tests:
             continue
         run(*pip, f"{wheel}[test]")
-        chosen = arguments.pytest or ([] if not number else QUICK)
+        chosen = arguments.pytest or (QUICK if arguments.quick else [])
         subprocess.run(
             [python, "-I", "-m", "pytest", "-q", "-m", "not source", *chosen]
             + (["--no-ext"] if PURE else []),
