@@ -15,6 +15,7 @@ from scripted import LOOPBACK, Run, loop_fixture
 
 import websock
 from websock.exceptions import ConnectionClosedError, ConnectionClosedOK, InvalidStatus
+from websock.hub import Hub
 from websock.testing import (
     Entry,
     FakeClockLoop,
@@ -82,6 +83,60 @@ def test_server_in_memory(run: Run) -> None:
                 await client.recv()
             with pytest.raises(ConnectionRefusedError):
                 await server.connect()
+
+    run(main())
+
+
+async def room(ws: Any) -> None:
+    await ws.subscribe("room")
+    await ws.send("in")
+    async for message in ws:
+        ws.server.publish("room", message)
+
+
+def test_topics_in_memory(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also in a worker of a hub, of which a test is to know nothing."""
+
+    async def main(**options: Any) -> None:
+        async with (
+            memory_server(room, **options) as server,
+            memory_server(room) as other,
+        ):
+            (a, _), (b, _) = [await server.connect() for _ in range(2)]
+            c, _ = await other.connect()
+            for client in (a, b, c):
+                assert await client.recv() == "in"
+            await a.send("hello")
+            assert [await client.recv() for client in (a, b)] == ["hello"] * 2
+            other.server.publish("room", "elsewhere")
+            assert await c.recv() == "elsewhere"
+            for client in (a, b, c):
+                await client.close()
+
+    monkeypatch.setenv("WEBSOCK_HUB", "local:///nowhere/hub.sock")
+    run(main())
+    run(main(topics=websock.topics.Topics("memory://", history=1)))
+
+
+def test_topics_of_a_hub_in_memory(run: Run) -> None:
+    """What carries topics is real, if it is asked for."""
+
+    async def main() -> None:
+        async with Hub() as hub:
+            options = {"topics": hub.address}
+            async with (
+                memory_server(room, **options) as server,
+                memory_server(room, **options) as other,
+            ):
+                (a, _), (b, _) = await server.connect(), await other.connect()
+                for client in (a, b):
+                    assert await client.recv() == "in"
+                await a.send("hello")
+                assert await b.recv() == "hello"
+                for client in (a, b):
+                    await client.close()
+        with pytest.raises(websock.topics.BrokerError, match="cannot reach the broker"):
+            await memory_server(room, topics="local:///nowhere/x").__aenter__()
 
     run(main())
 

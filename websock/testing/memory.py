@@ -332,6 +332,8 @@ class MemoryServer:
         return MemoryPair(client, server, to_server, to_client)
 
     async def __aenter__(self) -> MemoryServer:
+        await self.server.topics.start()
+        self.server.has_topics = True
         return self
 
     async def __aexit__(self, *exc_info: Any) -> None:
@@ -350,10 +352,15 @@ def memory_server(handler: Any, **kwargs: Any) -> MemoryServer:
 
     Args:
         handler: As for :func:`~websock.serve`.
-        **kwargs: As for ``serve()``.
+        **kwargs: As for ``serve()``.  Topics are those of this server alone if
+            ``topics`` does not say more, also in a worker of a hub.
+
+    Raises:
+        BrokerError: When it is entered and the broker of ``topics`` cannot be reached.
     """
+    topics = kwargs.pop("topics", None) or "memory://"
     # The port is for nobody: nothing listens.
-    return MemoryServer(serve(handler, port=0, **kwargs))
+    return MemoryServer(serve(handler, port=0, topics=topics, **kwargs))
 
 
 @contextlib.asynccontextmanager
