@@ -235,7 +235,8 @@ def test_what_is_much_is_sent_at_once(run: Run) -> None:
     run(main())
 
 
-def test_a_burst_is_not_slowness(run: Run) -> None:
+@pytest.mark.parametrize("way", ["publish", "broadcast", "post"])
+def test_a_burst_is_not_slowness(run: Run, way: str) -> None:
     """More than write_limit in one turn is no sign of a peer that does not read."""
 
     async def handler(ws: Any) -> None:
@@ -251,8 +252,15 @@ def test_a_burst_is_not_slowness(run: Run) -> None:
         ) as (server, a, b):
             for each in (a, b):
                 assert await each.get() == "ok"
+            connections = server.connections
             for number in range(100):
-                server.publish("t", f"t {number} ".ljust(100))
+                text = f"t {number} ".ljust(100)
+                if way == "publish":
+                    server.publish("t", text)
+                elif way == "broadcast":
+                    websock.broadcast(connections, text)
+                else:
+                    assert all(ws.post(text) for ws in connections)
                 server.publish(f"u.{1 + number % 2}", f"u {number} ".ljust(100))
             for each in (a, b):
                 got = [message.split() for message in await each.get(150)]

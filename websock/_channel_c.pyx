@@ -608,13 +608,16 @@ cdef class Channel(LoopSocket):
                 NULL, 0, <const uint8_t *>PyBytes_AS_STRING(data), <size_t>len(data)
             )
 
+    def takes_joined(self):
+        """Have the socket take what is joined now; see ``_channel_py``."""
+        if self.dirty and not self.watching_writes:
+            self.flush()
+        return not self.write_paused
+
     cdef bint is_plain(self) except -1:
         """Whether a frame for many goes to the socket as it is."""
-        if self.write_paused and self.backlog is not None:
-            if self.dirty and not self.watching_writes:
-                self.flush()  # the socket was not asked yet
-            if self.write_paused:
-                return False
+        if self.write_paused and self.backlog is not None and not self.takes_joined():
+            return False
         return not (self.fragmenting or self.mask or self.transform is not None)
 
     def join_writes(self):
@@ -857,12 +860,16 @@ cdef class Publications(Published):
 
 def publish(tuple channels not None, message, key):
     """Send a message to many at the end of the turn; see ``_channel_py``."""
-    cdef Channel first = <Channel?>channels[0]
-    cdef LoopState shared = first.shared
+    cdef Channel first
+    cdef LoopState shared
     cdef Publications published
     cdef Run run = None
     cdef bytes frame = message.frame()
     cdef size_t n = <size_t>len(frame)
+    if not channels:
+        return
+    first = <Channel?>channels[0]
+    shared = first.shared
     if shared.published is None:
         shared.published = Publications()
     published = <Publications>shared.published

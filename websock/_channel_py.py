@@ -266,17 +266,24 @@ class Channel(LoopSocket):
         """
         self._sent_turn = self._shared.turn
 
+    def takes_joined(self) -> bool:
+        """Have the socket take what is joined now; whether there is room again.
+
+        That much was sent in one turn of the loop does not mean that the peer is slow:
+        the socket was not asked yet.
+        """
+        if self._dirty and not self._watching_writes:
+            self._flush()
+        return not self.write_paused
+
     def _is_plain(self) -> bool:
         """Whether a frame for many goes to the socket as it is.
 
         Not if it is masked or an extension changes it, while fragments are sent, or
         when there is a backlog and the socket takes nothing.
         """
-        if self.write_paused and self.backlog is not None:
-            if self._dirty and not self._watching_writes:
-                self._flush()  # the socket was not asked yet
-            if self.write_paused:
-                return False
+        if self.write_paused and self.backlog is not None and not self.takes_joined():
+            return False
         writer = self._writer
         return not self.fragmenting and writer is not None and writer.is_plain
 
@@ -705,9 +712,11 @@ def publish(channels: tuple[Any, ...], message: Any, key: Hashable) -> None:
     Memory: of what was published until the end of the turn, up to 64 KiB; more is sent
     before that.
     """
+    frame = message.frame()
+    if not channels:
+        return
     first = channels[0]
     shared = first._shared
-    frame = message.frame()
     published: Publications | None = shared.published
     if published is None:
         published = shared.published = Publications()

@@ -365,6 +365,8 @@ class Connection(ConnectionBase):
         """
         self.join_published()
         backlog = self.backlog
+        if backlog is not None and self.write_paused:
+            self.takes_joined()  # it may be that the socket was not asked yet
         if (
             backlog is None
             or not self.is_open
