@@ -18,6 +18,7 @@ from . import (
     brokers,
     crowd,
     goals,
+    instructions,
     kernel,
     libraries,
     load,
@@ -128,6 +129,10 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seconds", type=float, default=0.7)
     command.add_argument("--output", default="brokers")
     command.set_defaults(run=_run_brokers)
+    command = commands.add_parser("instructions", help="of a message through a broker")
+    command.add_argument("--brokers", default="redis,nats,hub", metavar="NAME,...")
+    command.add_argument("--python", help="interpreter of the workers")
+    command.set_defaults(run=_run_instructions)
     command = commands.add_parser("rooms", help="topics beside others, with a broker")
     command.add_argument("--libs", default=rooms.DEFAULT)
     command.add_argument("--workers", type=_numbers, metavar="N,...")
@@ -318,6 +323,14 @@ def _run_brokers(options: argparse.Namespace) -> int:
     rows = brokers.run(chosen, python, options.rounds, options.seconds)
     text = brokers.markdown(facts, rows)
     _publish(options.output, facts, rows, text)
+    return 0
+
+
+def _run_instructions(options: argparse.Namespace) -> int:
+    python = options.python or libraries.default_python()
+    chosen = brokers.choose(options.brokers)
+    rows = [row for broker in chosen for row in instructions.measure(broker, python)]
+    print(instructions.table(rows))
     return 0
 
 

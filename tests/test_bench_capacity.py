@@ -22,7 +22,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.append(str(ROOT))  # last: an installed websock comes first
 
-from bench import brokers, kernel, stats  # noqa: E402
+from bench import brokers, instructions, kernel, stats  # noqa: E402
 from bench.__main__ import main as bench  # noqa: E402
 from bench.capacity import command, quantities  # noqa: E402
 from bench.capacity import figures as figures_module  # noqa: E402
@@ -311,6 +311,18 @@ class TestBrokers:
         row = brokers.measure_workers(broker, sys.executable, 0.02)
         assert row["published"] >= brokers.BURST
         assert min(row["broker_us"], row["publish_us"], row["receive_us"]) > 0
+
+    @pytest.mark.slow
+    def test_instructions(self) -> None:
+        if shutil.which("callgrind_control") is None:
+            pytest.skip("valgrind is not installed")
+        pytest.importorskip("uvloop")
+        rows = instructions.measure(brokers.BROKERS["hub"], sys.executable)
+        assert len(rows) == 2 * len(instructions.AT_ONCE)
+        assert all(1_000 < row["instructions"] < 1_000_000 for row in rows)
+        lines = instructions.table(rows).splitlines()
+        assert len(lines) == 2 + len(rows)
+        assert lines[2].startswith("| hub | 1 | publishes |")
 
     def test_costs(self) -> None:
         rows: list[dict[str, Any]] = [

@@ -229,6 +229,7 @@ class BrokerBackend(Backend):
             writer: Its writer; ``None`` where the client library does not show it.
         """
         if writer is not None:
+            self._lines = [line for line in self._lines if not _is_over(line)]
             self._lines.append(writer.transport)
             _linger(writer.transport, False)
 
@@ -450,6 +451,9 @@ class BrokerBackend(Backend):
         if self._failed is not None and not self._failed.done():
             self._failed.set_exception(exc)
 
+    def _be_late(self) -> None:
+        self._fail(TimeoutError())
+
     def refused(self, outgoing: Outgoing, exc: BaseException) -> None:
         """The broker does not take a message: deliver it here."""
         self._in_flight.pop(outgoing.id, None)
@@ -465,15 +469,20 @@ class BrokerBackend(Backend):
 
     async def _write(self) -> None:
         """Tell the broker what changes and what is published, in that order."""
+        loop = asyncio.get_running_loop()
         while True:
             await self._work.wait()
             self._work.clear()
             while self._changes or self._outgoing:
-                async with asyncio.timeout(self.timeout):
+                # A third of what asyncio.timeout() costs, and it may be every message.
+                limit = loop.call_later(self.timeout, self._be_late)
+                try:
                     if self._changes:
                         await self._tell_changes()
                     else:
                         await self.send(self._take_batch())
+                finally:
+                    limit.cancel()
             self._sent.set()
 
     async def _tell_changes(self) -> None:
@@ -613,6 +622,11 @@ def _delays() -> Iterator[float]:
     while True:
         yield delay * random.uniform(0.5, 1)
         delay = min(delay * 2, MAX_DELAY)
+
+
+def _is_over(line: asyncio.WriteTransport) -> bool:
+    sock = line.get_extra_info("socket")
+    return sock is None or sock.fileno() < 0
 
 
 def _linger(line: asyncio.WriteTransport, is_sent: bool) -> None:
