@@ -130,6 +130,36 @@ def test_how_it_ends(start: Any) -> None:
     assert done.stderr == b"websock: connection lost: no close frame received or sent\n"
 
 
+def test_max_size(start: Any) -> None:
+    """A server cannot fill the memory of who only looks."""
+
+    async def send(ws: Any) -> None:
+        await ws.send(bytes(int(ws.request.path[1:])))
+        await ws.wait_closed()
+
+    def ends(size: int, *arguments: str) -> tuple[int, int, bytes]:
+        url = f"{server.url.rstrip('/')}/{size}"
+        done = websock("connect", url, "--count", "1", "--linger", "60", *arguments)
+        return done.returncode, len(done.stdout), done.stderr
+
+    server = start(send, compression=None)
+    mib = 2**20
+    text = b"message is too big: %d bytes, limit %d"
+    for size, arguments, limit in (
+        (64 * mib, (), None),
+        (64 * mib + 1, (), 64 * mib),
+        (64 * mib + 1, ("--max-size", "0"), None),
+        (101, ("--max-size", "100"), 100),
+    ):
+        status, length, error = ends(size, *arguments)
+        if limit is None:
+            assert (status, error) == (0, b"")
+            assert length >= size
+        else:
+            assert (status, length) == (3, 0)
+            assert text % (size, limit) in error
+
+
 def test_what_cannot_be_reached(start: Any) -> None:
     def refuse(ws: Any, request: Any) -> Any:
         return ws.respond(403, "for members only\n")

@@ -25,6 +25,7 @@ __all__ = ["add_command"]
 
 OK, FAILED, CLOSED, INTERRUPTED = 0, 1, 3, 130
 CHUNK = 65536
+MAX_SIZE = 64 * 1024 * 1024  # a server must not fill the memory of who looks
 # JSON with line breaks may be so many times as long.
 PRETTY_GROWTH = 20
 
@@ -298,7 +299,7 @@ def options(arguments: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {
         "additional_headers": arguments.header or None,
         "compression": None if arguments.no_compression else "deflate",
-        "max_size": arguments.max_size,
+        "max_size": arguments.max_size or None,
         "open_timeout": arguments.timeout,
         "origin": arguments.origin,
         "subprotocols": arguments.subprotocol or None,
@@ -466,7 +467,8 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     group.add_argument(
         "--max-size",
         type=int,
+        default=MAX_SIZE,
         metavar="BYTES",
-        help="largest message to receive (default: any)",
+        help="largest message to receive, 0 for any (default: 64 MiB)",
     )
     parser.set_defaults(run=run)
