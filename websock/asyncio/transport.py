@@ -7,7 +7,6 @@ A :class:`SocketTransport` looks like a transport on a connection that owns its 
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -117,7 +116,7 @@ def take_socket(transport: Any) -> socket.socket | None:
     sock = transport.get_extra_info("socket")
     try:
         # A number of its own, since the transport closes its.
-        own = socket.socket(fileno=os.dup(sock.fileno()))
+        own = socket.fromfd(sock.fileno(), sock.family, sock.type, sock.proto)
     except OSError:
         return None  # there are too many open files: go on as it is
     own.setblocking(False)
