@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import errno
 import logging
-import os
 import re
 import socket
 from collections.abc import Awaitable, Callable
@@ -199,13 +198,13 @@ def test_own_client(http: str, tls: bool, loop: Any, tmp_path: Any) -> None:
 def test_transport_is_kept_without_a_file_to_spare(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def too_many(number: int) -> int:
+    def too_many(*args: Any) -> Any:
         raise OSError(errno.EMFILE, "Too many open files")
 
     async def main() -> None:
         async with serving(Recorder(echo), "websock") as server:
             peer = await RawPeer.open(server.port)
-            monkeypatch.setattr(os, "dup", too_many)
+            monkeypatch.setattr(socket, "fromfd", too_many)
             await peer.head()
             monkeypatch.undo()
             peer.writer.write(frame(1, b"hello"))
