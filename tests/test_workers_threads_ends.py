@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("interruptible")
 serve = supervised_fixture()
 
 THREADS = 3
-CLIENTS = 90  # so that each thread has some, by all odds
+CLIENTS = 45  # so that each thread has some, by all odds
 ROUNDS = 20  # of each client, until something ends
 PUBLISHED = 100
 
