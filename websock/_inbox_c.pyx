@@ -32,18 +32,6 @@ cdef extern from "Python.h":
 cdef object current_task = asyncio.current_task
 
 
-class _NoLoop:
-    """Stands for the loop of a future that belongs to none."""
-
-    def get_debug(self):
-        return False
-
-
-# What a task's wake-up is called with: the wake-up looks only at the result.
-cdef object FINISHED = asyncio.Future(loop=_NoLoop())
-FINISHED.set_result(None)
-
-
 cdef class Recv:
     """The awaitable that ``recv()`` returns; acts as a coroutine, without a frame."""
 
@@ -292,7 +280,7 @@ cdef class Inbox(Channel):
         self.from_loop = False
         try:
             waiter.remove_done_callback(callback)
-            callback(FINISHED)
+            callback(self.shared.finished)
         finally:
             self.from_loop = from_loop
             PyContext_Exit(context)

@@ -26,18 +26,6 @@ __all__ = ["Inbox"]
 WHOLE, ITERATE, PIECES = range(3)  # what a Recv waits for
 
 
-class _NoLoop:
-    """Stands for the loop of a future that belongs to none."""
-
-    def get_debug(self) -> bool:
-        return False
-
-
-# What a task's wake-up is called with: the wake-up looks only at the result.
-FINISHED: asyncio.Future[None] = asyncio.Future(loop=_NoLoop())  # type: ignore[arg-type]
-FINISHED.set_result(None)
-
-
 class Recv:
     """The awaitable that ``recv()`` returns; acts as a coroutine, without a frame."""
 
@@ -296,10 +284,9 @@ class Inbox(Channel):
         elif not waiter.done():
             waiter.set_result(None)
 
-    @staticmethod
-    def _wake_up(waiter: Any, callback: Callable[[Any], Any]) -> None:
+    def _wake_up(self, waiter: Any, callback: Callable[[Any], Any]) -> None:
         waiter.remove_done_callback(callback)
-        callback(FINISHED)
+        callback(self._shared.finished)
 
     def _has_pieces(self) -> bool:
         return self._reader is not None and self._reader.has_fragments

@@ -6,9 +6,9 @@ Pure functions on bytes; what they mean is said in the Python twin.  This module
 is the only one that the C objects are linked into; ``_codec_c`` and ``_stream_c``
 reach them through the table of function pointers that ``active_kernel()`` returns.
 
-Buffers of callers are borrowed for the length of a call, with the GIL held.  One
-allocation for each result.  The only state: the variant in use, set at import, and
-the pool of random masks.
+Buffers of callers are borrowed for the length of a call, with the GIL held, or as a
+view where there is none.  One allocation for each result.  The only state: the variant
+in use, set at import, and the pool of random masks.
 """
 
 cimport cython
@@ -49,6 +49,16 @@ cdef extern from "Python.h":
     str PyUnicode_FromKindAndData(int, const void *, Py_ssize_t)
     enum:
         PyUnicode_1BYTE_KIND
+
+cdef extern from *:
+    """
+    #ifdef Py_GIL_DISABLED
+    #define HAS_GIL 0
+    #else
+    #define HAS_GIL 1
+    #endif
+    """
+    bint HAS_GIL
 
 cdef enum:
     # Up to this size, text is first taken for ASCII: it nearly always is, and
@@ -151,7 +161,8 @@ def apply_mask_inplace(data, mask, Py_ssize_t phase=0) -> None:
     cdef uint8_t key[4]
     cdef Py_buffer view
     copy_mask(mask, key)
-    if type(data) is bytearray:
+    if HAS_GIL and type(data) is bytearray:
+        # Cheaper than a view of it: nobody can resize it before the call is over.
         kernel.mask_inplace(
             <uint8_t *>PyByteArray_AS_STRING(data),
             <size_t>len(<bytearray>data),

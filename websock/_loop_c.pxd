@@ -34,6 +34,7 @@ cdef class LoopState:
     cdef list polled                        # sockets by their number
     cdef long poll_count                    # how many
     cdef long poll_sum                      # the sum of the numbers
+    cdef object finished                    # what a task's wake-up is called with
     cdef readonly object wheel
 
     cdef double now(self) except -1

@@ -102,6 +102,13 @@ def close_accepted(accepted):
     ws_sock_close(accepted[0])
 
 
+class _NoLoop:
+    """Stands for the loop of a future that belongs to none."""
+
+    def get_debug(self):
+        return False
+
+
 cdef class Published:
     """What is sent to many at the end of the turn; for derived classes."""
 
@@ -135,6 +142,10 @@ cdef class LoopState:
         # do so while there is still input in front of the error.
         self.tells_once = not isinstance(loop, asyncio.SelectorEventLoop)
         self.wheel = TimerWheel(loop)
+        # A wake-up looks only at the result; but that writes to the future, so that
+        # loops in several threads must not have the same.
+        self.finished = asyncio.Future(loop=_NoLoop())
+        self.finished.set_result(None)
 
     cdef int open_poller(self, object loop) except -1:
         cdef int fd = ws_poll_open()

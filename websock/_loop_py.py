@@ -85,6 +85,13 @@ def close_accepted(accepted: Accepted) -> None:
     accepted[0].close()
 
 
+class _NoLoop:
+    """Stands for the loop of a future that belongs to none."""
+
+    def get_debug(self) -> bool:
+        return False
+
+
 class LoopState:
     """What the connections of one loop share: the read buffer, the cork, the timers."""
 
@@ -103,6 +110,11 @@ class LoopState:
         # do so while there is still input in front of the error.
         self.tells_once = not isinstance(loop, asyncio.SelectorEventLoop)
         self.wheel = TimerWheel(loop)
+        # What a task's wake-up is called with.  It looks only at the result; but that
+        # writes to the future, so that loops in several threads must not have the same.
+        nowhere: Any = _NoLoop()
+        self.finished: asyncio.Future[None] = asyncio.Future(loop=nowhere)
+        self.finished.set_result(None)
 
     def end_turn_later(self, loop: asyncio.AbstractEventLoop) -> None:
         """Have ``end_turn()`` called in the loop's next turn."""
