@@ -79,14 +79,14 @@ def test_what_is_said_of_figures() -> None:
     redis, nats = figures.load(broker="redis"), figures.load(broker="nats")
     million = model.plan(model.Load(published=0), model.Machine(), redis)
     assert (million.machines, million.bound) == (1, "memory")
-    # One copy is several deliveries.
-    assert redis.receive > 3 * redis.delivery
+    # One copy is more than a delivery.
+    assert min(redis.receive, nats.receive) > 1.15 * redis.delivery
     # NATS does less for a message.
     assert nats.broker_message < redis.broker_message
-    # Workers are full before Redis, up to dozens of them.
-    for workers in (10, 60):
-        assert redis.receive > redis.broker_message + workers * redis.broker_copy
-    assert redis.receive < redis.broker_message + 200 * redis.broker_copy
+    # Workers are full before the broker: a handful with Redis, dozens with NATS.
+    for broker, few, many in ((redis, 3, 10), (nats, 24, 60)):
+        assert broker.receive > broker.broker_message + few * broker.broker_copy
+        assert broker.receive < broker.broker_message + many * broker.broker_copy
     # Compression: several times the memory.
     assert redis.compressed > 4 * (redis.memory + redis.kernel)
     # A core: tens of thousands of connections, a hundred thousand deliveries.
@@ -98,11 +98,13 @@ def test_what_is_said_of_the_examples() -> None:
     chat = model.Load(published=1e5, audience=50, received=0.1)
     measured = figures.load()
     whole = model.plan(chat, model.Machine(), measured)
-    assert whole.copies > 0.85 * chat.audience
-    assert whole.sums["copies from the broker"].cores > whole.cores / 2
+    assert whole.copies > 0.7 * chat.audience
+    copies = whole.sums["copies from the broker"].cores
+    assert copies == pytest.approx(whole.sums["deliveries"].cores, rel=0.1)
+    assert copies > 0.45 * whole.cores
     assert whole.brokers > 1
     shards = model.plan(chat, model.Machine(), measured, 12)
-    assert shards.cores < whole.cores / 2
+    assert shards.cores < 0.7 * whole.cores
     ticker = model.plan(
         model.Load(published=20, audience=1_000_000), model.Machine(), measured
     )
