@@ -661,6 +661,10 @@ cdef class Channel(LoopSocket):
             if not self.watching_writes:
                 self.flush()
             return self.check_high()
+        if not self.dirty and not self.watching_writes:
+            # The last run may find that it goes to the backlog.
+            self.dirty = True
+            shared.dirty.append(self)
         return 0
 
     @property
@@ -821,14 +825,15 @@ cdef class Publications(Published):
         cdef Py_ssize_t n
         cdef bint counts = is_end and len(runs) > 1
         interrupt = None
-        # What callbacks publish meanwhile comes behind this, for everybody.
         shared.has_published = False
         self.runs = []
         self.size = 0
-        self.sending = True
         for run in runs:
             run.frames = run.parts[0] if len(run.parts) == 1 else b"".join(run.parts)
-            if counts:
+        # What callbacks publish meanwhile comes behind this, for everybody.
+        self.sending = True
+        if counts:
+            for run in runs:
                 n = len(run.channels)
                 for i in range(n):
                     prefetch(run.channels, i + 8, n)

@@ -321,6 +321,10 @@ class Channel(LoopSocket):
             if not self._watching_writes:
                 self._flush()
             self._check_high()
+        elif not self._dirty and not self._watching_writes:
+            # The last run may find that it goes to the backlog.
+            self._dirty = True
+            shared.dirty.append(self)
 
     def _flush(self) -> None:
         """Send what was kept, as far as the socket takes it."""
@@ -675,13 +679,13 @@ class Publications:
     def _hand_out(self, shared: LoopState, is_end: bool) -> None:
         runs, self.runs = self.runs, []
         interrupt: BaseException | None = None
-        # What callbacks publish meanwhile comes behind this, for everybody.
         shared.has_published = False
         self.size = 0
-        self.sending = True
         due = Counter(channel for run in runs for channel in run.channels)
         for run in runs:
             run.frames = run.parts[0] if len(run.parts) == 1 else b"".join(run.parts)
+        # What callbacks publish meanwhile comes behind this, for everybody.
+        self.sending = True
         for run in runs:
             for channel in run.channels:
                 due[channel] -= 1
